@@ -1,0 +1,279 @@
+import {
+  Flag,
+  IdOf,
+  Int,
+  Json,
+  ListOf,
+  Name,
+  Nested,
+  OneOf,
+  Optional,
+  Text,
+  TextList,
+  Time,
+  Digest,
+  type JsonObject,
+} from './fields.js';
+import { LIMITS } from './limits.js';
+import { call, type Call } from './message.js';
+import { type Class } from './fields.js';
+import {
+  type AgentId,
+  type AppId,
+  type BuildId,
+  type ComponentId,
+  type JobId,
+  type ReleaseId,
+  type VendorId,
+} from './ids.js';
+
+export const COMPONENT_KINDS = [
+  'container-image',
+  'external-image',
+  'helm-chart',
+  'terraform-module',
+  'kubernetes-manifests',
+  'job',
+] as const;
+export type ComponentKind = (typeof COMPONENT_KINDS)[number];
+
+/** Where the source of a component is: a git URL, or a path on the build agent's host, at a ref, in a directory. */
+export class SourceRef {
+  /** https://, ssh://, file:// URL of a git repository, or an absolute path (a git repository or a plain folder). */
+  @Text(1, 500) url: string;
+  /** Branch, tag or commit; default HEAD. The commit that was built is recorded. */
+  @Optional() @Text(1, 200) ref?: string;
+  @Optional() @Text(1, 300) directory?: string;
+}
+
+/** What a `job` component runs to completion. Text may have templates. */
+export class RunSpec {
+  /** Usually `{{ components.<name>.outputs.image }}`. */
+  @Text(1, 500) image: string;
+  @Optional() @TextList(50, 2000) command?: string[];
+  @Optional() @TextList(100, 2000) args?: string[];
+  @Optional() @Int(1, 86_400) timeout_seconds?: number;
+}
+
+export class ComponentSpec {
+  @OneOf(COMPONENT_KINDS) kind: ComponentKind;
+  @Optional() @Nested(() => SourceRef) source?: SourceRef;
+  /** external-image: `host/repository@sha256:…` (or a tag, resolved to a digest at build). */
+  @Optional() @Text(1, 500) image?: string;
+  /** container-image: path in the source directory; default `Dockerfile`. */
+  @Optional() @Text(1, 300) dockerfile?: string;
+  /** Components that must be there first, by name. References in templates are added to these. */
+  @Optional() @TextList(LIMITS.componentsPerApp, 40) depends_on?: string[];
+  /** Terraform variables, Helm values, or the environment of a job; text may have templates. */
+  @Optional() @Json() values?: JsonObject;
+  @Optional() @Nested(() => RunSpec) run?: RunSpec;
+  /** helm-chart, kubernetes-manifests, job: the namespace; default: the app's name. Made when missing. */
+  @Optional() @Name() namespace?: string;
+}
+
+export class NewComponent extends ComponentSpec {
+  @Name() name: string;
+}
+export class Component extends NewComponent {
+  @IdOf('component') id: ComponentId;
+  @IdOf('app') app_id: AppId;
+  @Time() created_at: string;
+}
+
+/** An input of an app, given for each install. */
+export class InputDeclaration {
+  @Text(1, 60) name: string;
+  @OneOf(['string', 'number', 'boolean']) type: 'string' | 'number' | 'boolean';
+  @Optional() @Flag() required?: boolean;
+  /** JSON text of the default value, of the input's type. */
+  @Optional() default?: string | number | boolean;
+  @Optional() @Text(0, 300) description?: string;
+}
+
+export class NewVendor {
+  /** Also its namespace in the registry. */
+  @Name() name: string;
+}
+export class Vendor extends NewVendor {
+  @IdOf('vendor') id: VendorId;
+  @Time() created_at: string;
+}
+export class NewApp {
+  @Name() name: string;
+  @Optional() @ListOf(() => InputDeclaration, 100) inputs?: InputDeclaration[];
+}
+export class App extends NewApp {
+  @IdOf('app') id: AppId;
+  @Time() created_at: string;
+}
+
+export const BUILD_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+/** What the build agent made: an OCI manifest in the vendor's registry, known by digest for ever. */
+export class Artifact {
+  @Text(1, 200) repository: string;
+  @Digest() digest: string;
+  @Text(1, 200) media_type: string;
+  @Int(0, Number.MAX_SAFE_INTEGER) size_bytes: number;
+}
+export class NewBuilds {
+  /** Names of components; default: all of the app. */
+  @Optional() @TextList(LIMITS.componentsPerApp, 40) components?: string[];
+}
+export class Build {
+  @IdOf('build') id: BuildId;
+  @IdOf('app') app_id: AppId;
+  @IdOf('component') component_id: ComponentId;
+  @Text(1, 40) component_name: string;
+  @IdOf('job') job_id: JobId;
+  @OneOf(BUILD_STATUSES) status: (typeof BUILD_STATUSES)[number];
+  /** Git commit, or `sha256:…` of the tree when the source is not a repository. */
+  @Optional() @Text(1, 100) source_commit?: string;
+  @Optional() @Nested(() => Artifact) artifact?: Artifact;
+  @Optional() @Nested(() => Problem) error?: Problem;
+  @Time() created_at: string;
+  @Optional() @Time() finished_at?: string;
+}
+
+/** Why something failed, as a resource shows it. */
+export class Problem {
+  @Text(1, 60) code: string;
+  @Text(0, 4000) detail: string;
+}
+
+export class NewRelease {
+  @Text(1, 100) version: string;
+}
+export class ReleaseComponent extends ComponentSpec {
+  @IdOf('component') component_id: ComponentId;
+  @Name() name: string;
+  @IdOf('build') build_id: BuildId;
+  @Nested(() => Artifact) artifact: Artifact;
+  @Text(1, 100) source_commit: string;
+}
+/** An immutable set: one artifact digest for each component of an app. */
+export class Release {
+  @IdOf('release') id: ReleaseId;
+  @IdOf('app') app_id: AppId;
+  @Text(1, 100) version: string;
+  @ListOf(() => ReleaseComponent, LIMITS.componentsPerApp) components: ReleaseComponent[];
+  @Time() created_at: string;
+}
+
+/** The dedicated vendor account that sign-up answers. Secrets are shown here once and never again. */
+export class RegistryNamespace {
+  @Text(1, 300) url: string;
+  @Text(1, 60) namespace: string;
+}
+export class EnrolmentToken {
+  @IdOf('agent') agent_id: AgentId;
+  /** Works once; only its hash is stored. */
+  @Text(20, 200) token: string;
+  @Time() expires_at: string;
+  /** What to run on the agent's host. The token goes in by standard input, never as an argument. */
+  @Text(1, 2000) command: string;
+}
+export class VendorAccount {
+  @Nested(() => Vendor) vendor: Vendor;
+  @Text(20, 200) api_key: string;
+  @Nested(() => RegistryNamespace) registry: RegistryNamespace;
+  @Nested(() => EnrolmentToken) build_agent: EnrolmentToken;
+}
+
+// ---- calls to the job-scheduler about the catalogue
+
+export class VendorScope {
+  @IdOf('vendor') vendor_id: VendorId;
+}
+export class PageQuery {
+  @Optional() @Int(1, LIMITS.pageMax) limit?: number;
+  @Optional() @Text(1, 500) cursor?: string;
+}
+/** A page of a list: `next_cursor` is absent on the last one. */
+export abstract class Page {
+  @Optional() @Text(1, 500) next_cursor?: string;
+}
+export class ListInVendor extends PageQuery {
+  @IdOf('vendor') vendor_id: VendorId;
+}
+export class ListInApp extends ListInVendor {
+  @IdOf('app') app_id: AppId;
+}
+export class AppPage extends Page {
+  @ListOf(() => App, LIMITS.pageMax) data: App[];
+}
+export class ComponentPage extends Page {
+  @ListOf(() => Component, LIMITS.pageMax) data: Component[];
+}
+export class BuildPage extends Page {
+  @ListOf(() => Build, LIMITS.pageMax) data: Build[];
+}
+export class ReleasePage extends Page {
+  @ListOf(() => Release, LIMITS.pageMax) data: Release[];
+}
+export class CreateVendor {
+  @Nested(() => NewVendor) vendor: NewVendor;
+}
+export class CreatedVendor {
+  @Nested(() => Vendor) vendor: Vendor;
+  @Nested(() => EnrolmentToken) build_agent: EnrolmentToken;
+}
+export class CreateApp extends VendorScope {
+  @Nested(() => NewApp) app: NewApp;
+}
+export class AppRef extends VendorScope {
+  @IdOf('app') app_id: AppId;
+}
+export class CreateComponent extends AppRef {
+  @Nested(() => NewComponent) component: NewComponent;
+}
+export class ComponentRef extends VendorScope {
+  @IdOf('component') component_id: ComponentId;
+}
+export class UpdateComponent extends ComponentRef {
+  @Nested(() => ComponentSpec) spec: ComponentSpec;
+}
+export class CreateBuilds extends AppRef {
+  @Nested(() => NewBuilds) builds: NewBuilds;
+}
+export class BuildRef extends VendorScope {
+  @IdOf('build') build_id: BuildId;
+}
+export class CreateRelease extends AppRef {
+  @Nested(() => NewRelease) release: NewRelease;
+}
+export class ReleaseRef extends VendorScope {
+  @IdOf('release') release_id: ReleaseId;
+}
+
+/** A call from the gateway to the job-scheduler. */
+export const toScheduler = <B extends object, R extends object>(
+  method: string,
+  body: Class<B>,
+  reply: Class<R>,
+): Call<B, R> =>
+  call({
+    name: `scheduler.${method}`,
+    version: 1,
+    subject: `ims.v1.svc.job_scheduler.${method}`,
+    body,
+    reply,
+    from: ['gateway'],
+    servedBy: 'job-scheduler',
+    timeoutMs: 10_000,
+  });
+
+export const createVendor = toScheduler('create_vendor', CreateVendor, CreatedVendor);
+export const getVendor = toScheduler('get_vendor', VendorScope, Vendor);
+export const createApp = toScheduler('create_app', CreateApp, App);
+export const listApps = toScheduler('list_apps', ListInVendor, AppPage);
+export const getApp = toScheduler('get_app', AppRef, App);
+export const createComponent = toScheduler('create_component', CreateComponent, Component);
+export const updateComponent = toScheduler('update_component', UpdateComponent, Component);
+export const listComponents = toScheduler('list_components', ListInApp, ComponentPage);
+export const getComponent = toScheduler('get_component', ComponentRef, Component);
+export const createBuilds = toScheduler('create_builds', CreateBuilds, BuildPage);
+export const listBuilds = toScheduler('list_builds', ListInApp, BuildPage);
+export const getBuild = toScheduler('get_build', BuildRef, Build);
+export const createRelease = toScheduler('create_release', CreateRelease, Release);
+export const listReleases = toScheduler('list_releases', ListInApp, ReleasePage);
+export const getRelease = toScheduler('get_release', ReleaseRef, Release);

@@ -1,0 +1,168 @@
+import { EnrolmentToken, Page, Problem, ListInVendor, VendorScope, toScheduler } from './catalogue.js';
+import {
+  IdOf,
+  Json,
+  ListOf,
+  Name,
+  Nested,
+  OneOf,
+  Optional,
+  Text,
+  TextList,
+  Time,
+  Flag,
+  type JsonObject,
+  Digest,
+  Int,
+} from './fields.js';
+import { type AgentId, type AppId, type DeploymentId, type InstallId, type ReleaseId, type VendorId } from './ids.js';
+import { LIMITS } from './limits.js';
+import { AGENT_KINDS, type AgentKind } from './message.js';
+
+export const PRESENCES = ['never_enrolled', 'online', 'offline', 'revoked'] as const;
+
+export class Agent {
+  @IdOf('agent') id: AgentId;
+  @OneOf(AGENT_KINDS) kind: AgentKind;
+  @Optional() @IdOf('install') install_id?: InstallId;
+  @OneOf(PRESENCES) presence: (typeof PRESENCES)[number];
+  @Optional() @Time() last_seen_at?: string;
+  @Optional() @Text(1, 60) version?: string;
+  /** NATS public key (nkey) made on the agent's host. */
+  @Optional() @Text(1, 100) public_key?: string;
+  @Time() created_at: string;
+}
+
+export class NewInstall {
+  @IdOf('app') app_id: AppId;
+  @Name() name: string;
+  @Optional() @Json() inputs?: JsonObject;
+}
+export const COMPONENT_STATUSES = ['absent', 'deployed', 'failed', 'removed'] as const;
+/** What one component of an install is now. Sensitive outputs never leave the install; their names are shown. */
+export class InstallComponent {
+  @Text(1, 40) name: string;
+  @Text(1, 40) kind: string;
+  @OneOf(COMPONENT_STATUSES) status: (typeof COMPONENT_STATUSES)[number];
+  @Optional() @Digest() digest?: string;
+  @Optional() @Json() outputs?: JsonObject;
+  @Optional() @TextList(100, 100) sensitive_outputs?: string[];
+  @Time() updated_at: string;
+}
+export class Install {
+  @IdOf('install') id: InstallId;
+  @IdOf('app') app_id: AppId;
+  @Name() name: string;
+  @Json() inputs: JsonObject;
+  @IdOf('agent') agent_id: AgentId;
+  /** The release that is fully deployed; absent before the first and after a teardown. */
+  @Optional() @IdOf('release') release_id?: ReleaseId;
+  @ListOf(() => InstallComponent, LIMITS.componentsPerApp) components: InstallComponent[];
+  @Time() created_at: string;
+}
+
+export const DEPLOYMENT_STATUSES = ['running', 'cancelling', 'succeeded', 'failed', 'cancelled'] as const;
+export type DeploymentStatus = (typeof DEPLOYMENT_STATUSES)[number];
+export class NewDeployment {
+  @OneOf(['deploy', 'teardown']) kind: 'deploy' | 'teardown';
+  /** Needed for `deploy`. */
+  @Optional() @IdOf('release') release_id?: ReleaseId;
+}
+export class DeploymentJobCounts {
+  @Int(0, 10_000) total: number;
+  @Int(0, 10_000) succeeded: number;
+  @Int(0, 10_000) failed: number;
+  @Int(0, 10_000) unfinished: number;
+}
+export class Deployment {
+  @IdOf('deployment') id: DeploymentId;
+  @IdOf('install') install_id: InstallId;
+  @Optional() @IdOf('release') release_id?: ReleaseId;
+  @OneOf(['deploy', 'teardown']) kind: 'deploy' | 'teardown';
+  @OneOf(DEPLOYMENT_STATUSES) status: DeploymentStatus;
+  @Nested(() => DeploymentJobCounts) jobs: DeploymentJobCounts;
+  @Optional() @Nested(() => Problem) error?: Problem;
+  @Time() created_at: string;
+  @Optional() @Time() finished_at?: string;
+}
+
+export class CreateInstall extends VendorScope {
+  @Nested(() => NewInstall) install: NewInstall;
+}
+export class InstallRef extends VendorScope {
+  @IdOf('install') install_id: InstallId;
+}
+export class InstallPage extends Page {
+  @ListOf(() => Install, LIMITS.pageMax) data: Install[];
+}
+export class ListInInstall extends ListInVendor {
+  @IdOf('install') install_id: InstallId;
+}
+export class CreateDeployment extends InstallRef {
+  @Nested(() => NewDeployment) deployment: NewDeployment;
+}
+export class DeploymentRef extends VendorScope {
+  @IdOf('deployment') deployment_id: DeploymentId;
+}
+export class DeploymentPage extends Page {
+  @ListOf(() => Deployment, LIMITS.pageMax) data: Deployment[];
+}
+export class AgentPage extends Page {
+  @ListOf(() => Agent, LIMITS.pageMax) data: Agent[];
+}
+export class AgentRef extends VendorScope {
+  @IdOf('agent') agent_id: AgentId;
+}
+/** Why a cancel was asked for; recorded. */
+export class CancelRequest {
+  @Optional() @Text(0, 500) reason?: string;
+  /** Skip the polite signals: SIGKILL at once. */
+  @Optional() @Flag() force?: boolean;
+}
+export class CancelDeployment extends DeploymentRef {
+  @Nested(() => CancelRequest) cancel: CancelRequest;
+}
+
+/** The first contact of an agent, over HTTPS: a one-use token and the public half of a key made on its own host. */
+export class EnrolRequest {
+  @Text(20, 200) token: string;
+  /** NATS user public key (nkey `U…`). */
+  @Text(56, 56) public_key: string;
+  /** Build agents: the public key (PEM) that their artifacts are signed with. The private half never leaves the host. */
+  @Optional() @Text(1, 2000) signing_public_key?: string;
+  @Text(1, 60) version: string;
+}
+/** What an agent needs to work. It keeps this; nothing in it but the JWT is secret, and the JWT is useless without the key. */
+export class Enrolment {
+  @IdOf('agent') agent_id: AgentId;
+  @OneOf(AGENT_KINDS) kind: AgentKind;
+  @IdOf('vendor') vendor_id: VendorId;
+  @Optional() @IdOf('install') install_id?: InstallId;
+  @TextList(10, 300) nats_urls: string[];
+  @Text(1, 8000) nats_jwt: string;
+  @Time() nats_jwt_expires_at: string;
+  /** Public keys (nkey form) whose signature makes a job statement valid. */
+  @TextList(10, 100) job_keys: string[];
+  /** Base URL of registry-token. */
+  @Text(1, 300) registry_token_url: string;
+  @Nested(() => VendorRegistry) vendor_registry: VendorRegistry;
+  /** PEM public keys of the vendor's build agents; an install agent pins the first ones it is given. */
+  @TextList(20, 2000) vendor_keys: string[];
+}
+export class VendorRegistry {
+  @Text(1, 300) url: string;
+  @Text(1, 60) namespace: string;
+}
+
+export const createInstall = toScheduler('create_install', CreateInstall, Install);
+export const listInstalls = toScheduler('list_installs', ListInVendor, InstallPage);
+export const getInstall = toScheduler('get_install', InstallRef, Install);
+export const createEnrolmentToken = toScheduler('create_enrolment_token', AgentRef, EnrolmentToken);
+export const enrolAgent = toScheduler('enrol_agent', EnrolRequest, Enrolment);
+export const listAgents = toScheduler('list_agents', ListInVendor, AgentPage);
+export const getAgent = toScheduler('get_agent', AgentRef, Agent);
+export const revokeAgent = toScheduler('revoke_agent', AgentRef, Agent);
+export const createDeployment = toScheduler('create_deployment', CreateDeployment, Deployment);
+export const listDeployments = toScheduler('list_deployments', ListInInstall, DeploymentPage);
+export const getDeployment = toScheduler('get_deployment', DeploymentRef, Deployment);
+export const cancelDeployment = toScheduler('cancel_deployment', CancelDeployment, Deployment);

@@ -1,0 +1,45 @@
+/** Every limit and period of the product, once. A value that an operator may change is only the default here. */
+export const LIMITS = {
+  /**
+   * A lease, from the grant or the last renewal. Lost agent to re-offered is at most lease + sweep = 12.5 s, below the
+   * promised 15 s; two beats may be lost before an agent has to stop its work.
+   */
+  leaseMs: 12_000,
+  /** An agent renews all its leases with one message this often. */
+  beatMs: 4_000,
+  /** An agent kills its own process groups when so little of a lease is left: SIGKILL needs well under a second. */
+  selfFenceMarginMs: 2_000,
+  /** How often each scheduler replica looks for ended leases and offers that nobody claimed. */
+  sweepMs: 500,
+  /** An offer that nobody claims is published again after this time, any number of times. */
+  reofferMs: 10_000,
+  /** An agent without a beat for this long is shown as offline (3 beats). */
+  offlineAfterMs: 12_000,
+  /** A result without a receipt is sent again after this time. */
+  resultResendMs: 3_000,
+  /** SIGINT (terraform unlocks), then SIGTERM, then SIGKILL: gone within 11 s of the cancel at the latest. */
+  cancelSigtermMs: 5_000,
+  cancelSigkillMs: 9_000,
+  /** Jobs that one agent runs at the same time. */
+  agentSlots: 4,
+  enrolmentTokenMs: 60 * 60_000,
+  agentJwtMs: 4 * 60 * 60_000,
+  jobStatementMs: 60 * 60_000,
+  pullTokenMs: 5 * 60_000,
+  /** The same agent key repeating the same redemption within this time gets the same answer (its reply was lost). */
+  redeemRetryMs: 10_000,
+  /** distribution allows 60 s of leeway on top of a token's life. */
+  registryTokenMs: 15 * 60_000,
+  requestSkewMs: 60_000,
+  vitalsMs: 15_000,
+  logFrameLines: 200,
+  logFrameBytes: 128 * 1024,
+  logLineBytes: 16 * 1024,
+  bodyBytes: 1024 * 1024,
+  pageDefault: 50,
+  pageMax: 200,
+  idempotencyMs: 24 * 60 * 60_000,
+  /** Messages are refused by NATS above 1 MiB; leave room for headers. */
+  messageBytes: 1_000_000,
+  componentsPerApp: 100,
+} as const;

@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto';
+import { type StreamName } from './message.js';
+
+/** How each stream is kept. Durable truth is PostgreSQL; these carry (design, section 3). */
+export interface StreamDeclaration {
+  readonly subjects: readonly string[];
+  /** `workqueue`: gone when acknowledged. `interest`: gone when every declared consumer has acknowledged. */
+  readonly retention: 'workqueue' | 'interest' | 'limits';
+  readonly maxBytes: number;
+  /** Full: refuse the new message, so that its sender keeps it; never drop an old one silently. */
+  readonly discard: 'new';
+  readonly maxConsumers?: number;
+}
+
+/**
+ * Shards of the JOBS stream. An acknowledgement in a work-queue stream costs time linear in the stream's consumers
+ * (0.44 ms at 100, 7.6 ms at 5,000), and newer servers allow 1,000 consumers a stream unless told otherwise.
+ */
+export const JOB_SHARDS = 16;
+
+const GIB = 1024 ** 3;
+
+export const STREAMS: Readonly<Record<Exclude<StreamName, 'JOBS'>, StreamDeclaration>> = {
+  EVENTS: { subjects: ['ims.v1.events.>'], retention: 'interest', maxBytes: GIB, discard: 'new' },
+  LOGS: { subjects: ['ims.v1.logs.>'], retention: 'interest', maxBytes: 4 * GIB, discard: 'new' },
+  FACTS: { subjects: ['ims.v1.facts.>'], retention: 'interest', maxBytes: GIB, discard: 'new' },
+  DEAD: { subjects: ['ims.v1.dead.>'], retention: 'limits', maxBytes: GIB, discard: 'new' },
+};
+
+/** The declaration of one JOBS shard. */
+export function jobStream(shard: string): StreamDeclaration {
+  return {
+    subjects: [`ims.v1.jobs.${shard}.>`],
+    retention: 'workqueue',
+    maxBytes: GIB,
+    discard: 'new',
+    maxConsumers: 10_000,
+  };
+}
+
+export const JOB_SHARD_NAMES: readonly string[] = Array.from({ length: JOB_SHARDS }, (_, i) =>
+  String(i).padStart(2, '0'),
+);
+
+/** The shard that carries an agent's offers: `00` … `15`, by hash of its id, for ever the same. */
+export function shardOf(agentId: string): string {
+  return String(createHash('sha256').update(agentId).digest().readUInt16BE(0) % JOB_SHARDS).padStart(2, '0');
+}
+
+export const jobStreamName = (shard: string): string => `JOBS_${shard}`;
+
+/** Where an agent's offers wait: its own durable pull consumer, made by the scheduler, named like the agent. */
+export function offersOf(agentId: string): { stream: string; consumer: string; filter: string } {
+  const shard = shardOf(agentId);
+  return { stream: jobStreamName(shard), consumer: agentId, filter: `ims.v1.jobs.${shard}.${agentId}.>` };
+}
+
+/** The only prefix to which a service answers an agent: NATS does not check reply subjects, so an agent could name another's. */
+export const inboxPrefix = (owner: string): string => `_INBOX.${owner}`;
+
+export const HEADERS = {
+  contract: 'Ims-Contract',
+  requestId: 'Ims-Request-Id',
+  traceparent: 'traceparent',
+  deadCode: 'Ims-Dead-Code',
+  deadCause: 'Ims-Dead-Cause',
+  deadSubject: 'Ims-Dead-Subject',
+} as const;
