@@ -119,6 +119,12 @@ export class NewBuilds {
   /** Names of components; default: all of the app. */
   @Optional() @TextList(LIMITS.componentsPerApp, 40) components?: string[];
 }
+/** Why something failed, as a resource shows it. */
+export class Problem {
+  @Text(1, 60) code: string;
+  @Text(0, 4000) detail: string;
+}
+
 export class Build {
   @IdOf('build') id: BuildId;
   @IdOf('app') app_id: AppId;
@@ -132,12 +138,6 @@ export class Build {
   @Optional() @Nested(() => Problem) error?: Problem;
   @Time() created_at: string;
   @Optional() @Time() finished_at?: string;
-}
-
-/** Why something failed, as a resource shows it. */
-export class Problem {
-  @Text(1, 60) code: string;
-  @Text(0, 4000) detail: string;
 }
 
 export class NewRelease {

@@ -132,6 +132,10 @@ export class EnrolRequest {
   @Optional() @Text(1, 2000) signing_public_key?: string;
   @Text(1, 60) version: string;
 }
+export class VendorRegistry {
+  @Text(1, 300) url: string;
+  @Text(1, 60) namespace: string;
+}
 /** What an agent needs to work. It keeps this; nothing in it but the JWT is secret, and the JWT is useless without the key. */
 export class Enrolment {
   @IdOf('agent') agent_id: AgentId;
@@ -148,10 +152,6 @@ export class Enrolment {
   @Nested(() => VendorRegistry) vendor_registry: VendorRegistry;
   /** PEM public keys of the vendor's build agents; an install agent pins the first ones it is given. */
   @TextList(20, 2000) vendor_keys: string[];
-}
-export class VendorRegistry {
-  @Text(1, 300) url: string;
-  @Text(1, 60) namespace: string;
 }
 
 export const createInstall = toScheduler('create_install', CreateInstall, Install);

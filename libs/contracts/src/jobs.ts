@@ -198,6 +198,8 @@ export class JobStatement {
   @Optional() @IdOf('install') install_id?: InstallId;
   @Optional() @IdOf('deployment') deployment_id?: DeploymentId;
   @Optional() @IdOf('build') build_id?: BuildId;
+  /** For templates. */
+  @Optional() @Text(1, 40) install_name?: string;
   @Text(1, 40) app_name: string;
   @Nested(() => JobComponent) component: JobComponent;
   @Nested(() => ComponentSpec) spec: ComponentSpec;
