@@ -1,0 +1,118 @@
+#!/usr/bin/env node
+/**
+ * The one entry of every npm script. Runs on any Node from 18 on with nothing installed: brings the Node that the
+ * project asks for, the packages of the lock file and a fresh build, then runs the command.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const NODE_VERSION = '22.23.3';
+const NODE_FLOOR = [22, 18];
+const BIN = join(ROOT, 'node_modules', '.bin');
+const say = (text) => process.stderr.write(`\x1b[2m· ${text}\x1b[0m\n`);
+const fail = (text) => {
+  process.stderr.write(`${text}\n`);
+  process.exit(1);
+};
+
+/** Node's packages on npm carry the official binaries, so npm alone is enough to bring the version that we need. */
+function ensureNode() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major > NODE_FLOOR[0] || (major === NODE_FLOOR[0] && minor >= NODE_FLOOR[1])) return;
+  const home = join(ROOT, '.cache', 'node', NODE_VERSION);
+  const node = join(home, 'node_modules', 'node', 'bin', 'node');
+  if (!existsSync(node)) {
+    say(`Node ${process.versions.node} is too old: installing Node ${NODE_VERSION} into .cache/node (once)`);
+    mkdirSync(home, { recursive: true });
+    const done = spawnSync('npm', ['install', '--prefix', home, '--no-save', '--no-audit', '--no-fund', '--loglevel=error', `node@${NODE_VERSION}`], { stdio: ['ignore', 'ignore', 'inherit'] });
+    if (done.status !== 0 || !existsSync(node)) fail(`Could not install Node ${NODE_VERSION} with npm. Install Node >= ${NODE_FLOOR.join('.')} and try again.`);
+  }
+  const again = spawn(node, process.argv.slice(1), { stdio: 'inherit', env: { ...process.env, PATH: `${dirname(node)}:${process.env.PATH}` } });
+  return forward(again);
+}
+
+/** Waits for a child and ends as it ended; Ctrl-C reaches the child through the terminal, a kill is passed on. */
+function forward(child) {
+  process.on('SIGINT', () => {});
+  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  return new Promise(() => {
+    child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 1)));
+  });
+}
+
+/** `npm ci` when the lock file is not the one that node_modules was made from. */
+function ensurePackages() {
+  const lock = createHash('sha256').update(readFileSync(join(ROOT, 'package-lock.json'))).digest('hex');
+  const stamp = join(ROOT, 'node_modules', '.lock-digest');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
+  say('installing npm packages (npm ci)');
+  const done = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (done.status !== 0) fail('npm ci failed; its message is above.');
+  writeFileSync(stamp, lock);
+}
+
+/** Runs one tool of ours and stops everything when it fails. */
+function must(title, command, args, env = {}) {
+  const started = Date.now();
+  const done = spawnSync(command, args, { cwd: ROOT, stdio: 'inherit', env: { ...process.env, ...env } });
+  if (done.status !== 0) fail(`✗ ${title} failed: ${[command.replace(`${BIN}/`, ''), ...args].join(' ')}`);
+  say(`${title} ok (${((Date.now() - started) / 1000).toFixed(1)} s)`);
+}
+
+/** JavaScript for every room, without type check (that is `check`): 0.5 s for the whole tree. */
+function build() {
+  rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
+  const done = spawnSync(join(BIN, 'swc'), ['apps', 'libs', 'deploy', '-d', 'dist', '--config-file', '.swcrc', '--ignore', '**/*.spec.ts', '--quiet'], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (done.status !== 0) fail('The build failed; its message is above.');
+}
+
+/** The gate: what must hold before anything lands. */
+function check() {
+  must('types', join(BIN, 'tsc'), ['--noEmit', '-p', '.']);
+  must('lint', join(BIN, 'eslint'), ['--cache', '--cache-location', '.cache/eslint', '--max-warnings', '0', 'apps', 'libs', 'deploy', 'test']);
+  must('import table', join(BIN, 'depcruise'), ['--config', '.dependency-cruiser.cjs', 'apps', 'libs', 'deploy', 'test']);
+  must('dead code', join(BIN, 'knip'), []);
+  must('format', join(BIN, 'prettier'), ['--check', '--log-level', 'warn', '.']);
+  must('generated docs', process.execPath, ['scripts/docs.mjs', '--check']);
+}
+
+async function jest(args) {
+  const report = join(ROOT, '.cache', `jest-${process.pid}.json`);
+  const child = spawn(process.execPath, ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', join(ROOT, 'node_modules/jest/bin/jest.js'), '--json', `--outputFile=${report}`, ...args], {
+    cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, NODE_ENV: 'test' },
+  });
+  const code = await new Promise((resolve) => child.on('exit', (exit) => resolve(exit ?? 1)));
+  if (!existsSync(report)) fail('jest did not run.');
+  const totals = JSON.parse(readFileSync(report, 'utf8'));
+  rmSync(report);
+  const skipped = totals.numPendingTests + totals.numTodoTests;
+  const failed = totals.numFailedTests + totals.numRuntimeErrorTestSuites;
+  console.log(`${totals.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+  process.exit(code);
+}
+
+const COMMANDS = {
+  build,
+  check: () => (build(), check()),
+  demo: (args) => (build(), forward(spawn(process.execPath, ['--enable-source-maps', 'dist/deploy/local/demo.js', ...args], { cwd: ROOT, stdio: 'inherit' }))),
+  docs: (args) => (build(), must('generated docs', process.execPath, ['scripts/docs.mjs', ...args])),
+  test: async (args) => {
+    build();
+    if (args.length === 0) check();
+    await jest(args);
+  },
+};
+
+const [name = '', ...args] = process.argv.slice(2);
+const command = COMMANDS[name];
+if (!command) fail(`usage: node scripts/run.mjs <${Object.keys(COMMANDS).join(' | ')}>`);
+await ensureNode();
+mkdirSync(join(ROOT, '.cache'), { recursive: true });
+ensurePackages();
+await command(args);
