@@ -212,6 +212,8 @@ export class ReleasePage extends Page {
 }
 export class CreateVendor {
   @Nested(() => NewVendor) vendor: NewVendor;
+  /** The id to use, chosen by the caller: after a lost reply it tells its own vendor from another of the same name. */
+  @Optional() @IdOf('vendor') vendor_id?: VendorId;
 }
 export class CreatedVendor {
   @Nested(() => Vendor) vendor: Vendor;
@@ -231,6 +233,8 @@ export class ComponentRef extends VendorScope {
 }
 export class UpdateComponent extends ComponentRef {
   @Nested(() => ComponentSpec) spec: ComponentSpec;
+  /** `etagOf` the component that the change was made on. Not equal under the row lock: `precondition_failed`. */
+  @Optional() @Text(1, 100) if_match?: string;
 }
 export class CreateBuilds extends AppRef {
   @Nested(() => NewBuilds) builds: NewBuilds;

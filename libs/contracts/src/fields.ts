@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import 'reflect-metadata';
 import { plainToInstance, Type } from 'class-transformer';
 import {
@@ -114,4 +115,24 @@ export function parse<T extends object>(type: Class<T>, value: unknown, mode: 's
     throw new ImsError('invalid_request', detail, errors);
   }
   return instance;
+}
+
+/** Keys in order, so that two texts of one value are equal (JSONB does not keep the order of keys). */
+export function sortedJson(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return value.map(sortedJson);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sortedJson(value[key] ?? null)]),
+  );
+}
+
+/** The entity tag of a resource (without quotes): 132 bits of SHA-256 over its JSON, whatever the order of its keys. */
+export function etagOf(resource: object): string {
+  const plain = JSON.parse(JSON.stringify(resource)) as JsonValue;
+  return createHash('sha256')
+    .update(JSON.stringify(sortedJson(plain)))
+    .digest('base64url')
+    .slice(0, 22);
 }

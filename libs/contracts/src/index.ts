@@ -42,6 +42,8 @@ export {
   TextList,
   Json,
   parse,
+  sortedJson,
+  etagOf,
   type JsonValue,
   type JsonObject,
   type Class,

@@ -24,9 +24,9 @@ import {
   Text,
   TextList,
   Time,
+  sortedJson,
   type Class,
   type JsonObject,
-  type JsonValue,
 } from './fields.js';
 import {
   type AgentId,
@@ -145,21 +145,24 @@ export class Event {
  */
 export function hashEvent(prevHash: string, event: Omit<Event, 'hash' | 'prev_hash'>): string {
   const { id, chain, seq, type, at, vendor_id, install_id, deployment_id, job_id, agent_id, actor, data } = event;
-  const own = [id, chain, seq, type, at, vendor_id, install_id, deployment_id, job_id, agent_id, actor, sorted(data)];
+  const own = [
+    id,
+    chain,
+    seq,
+    type,
+    at,
+    vendor_id,
+    install_id,
+    deployment_id,
+    job_id,
+    agent_id,
+    actor,
+    sortedJson(data),
+  ];
   return createHash('sha256')
     .update(prevHash)
     .update(JSON.stringify(own.map((value) => value ?? null)))
     .digest('hex');
-}
-/** JSONB does not keep the order of keys, so the hashed text must not depend on it. */
-function sorted(value: JsonValue): JsonValue {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.keys(value)
-      .sort()
-      .map((key) => [key, sorted(value[key] ?? null)]),
-  );
 }
 
 export class JobRef extends VendorScope {

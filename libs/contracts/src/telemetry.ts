@@ -80,6 +80,8 @@ export class LogPage {
   @Optional() @Text(3, 40) position?: string;
   /** More lines are already there. */
   @Flag() more: boolean;
+  /** The highest attempt whose last frame is stored: a reader that has its lines has them all. Absent: none yet. */
+  @Optional() @Int(1, 1_000_000) ended_attempt?: number;
 }
 export class ListHistory extends ListInVendor {
   @Optional() @IdOf('install') install_id?: InstallId;
