@@ -1,0 +1,24 @@
+export { backoffMs, sleep, withTimeout } from './time.js';
+export { currentContext, newContext, runInContext, type RequestContext } from './context.js';
+export { redactText, registerSecret } from './redaction.js';
+export { createLogger, describeError, NestLogger, type Logger } from './logger.js';
+export {
+  loadConfig,
+  ConfigError,
+  EnvText,
+  EnvSecret,
+  EnvInt,
+  EnvFlag,
+  EnvOneOf,
+  EnvUrl,
+  EnvUrls,
+  EnvList,
+} from './config.js';
+export { toProblem, PROBLEM_TYPE, type ProblemBody } from './problem.js';
+export { ServiceHealth, type CheckResult } from './health.js';
+export { Lifecycle, type DrainPhase } from './lifecycle.js';
+export { Metrics } from './metrics.js';
+export { contextOf } from './http-context.js';
+export { ProblemFilter, sendProblem, toImsError } from './http-errors.js';
+export { PlatformModule } from './platform.module.js';
+export { startService, type ServiceOptions } from './service.js';
