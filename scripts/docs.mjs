@@ -5,10 +5,23 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { agentPermissions, CONTRACTS, ERRORS, LIMITS, SERVICES, servicePermissions, STREAMS } from '../dist/libs/contracts/src/index.js';
+import {
+  agentPermissions,
+  CONTRACTS,
+  ERRORS,
+  LIMITS,
+  SERVICES,
+  servicePermissions,
+  STREAMS,
+} from '../dist/libs/contracts/src/index.js';
 
 const OUT = join(dirname(dirname(fileURLToPath(import.meta.url))), 'docs', 'reference');
-const table = (head, rows) => [`| ${head.join(' | ')} |`, `| ${head.map(() => '---').join(' | ')} |`, ...rows.map((row) => `| ${row.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`)].join('\n');
+const table = (head, rows) =>
+  [
+    `| ${head.join(' | ')} |`,
+    `| ${head.map(() => '---').join(' | ')} |`,
+    ...rows.map((row) => `| ${row.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`),
+  ].join('\n');
 const code = (list) => list.map((item) => `\`${item}\``).join('<br>');
 const generated = 'Generated from `libs/contracts` by `npm run docs`; do not edit.';
 const party = (name) => (SERVICES.includes(name) ? name : `${name}-agent`);
@@ -18,28 +31,63 @@ const pages = {
     '# Errors',
     generated,
     'Every failure carries one of these codes: as `code` of a problem+json answer, in the result of a job, in a reply between services. Retry class: `retry` the same call with back-off; `wait` until something else changes; `fix` the input or the state first; `human`: an operator has to look.',
-    ...Object.entries(ERRORS).map(([name, entry]) => `## ${name}\n${entry.title} HTTP ${entry.status}, retry class \`${entry.retry}\`.\n\nNext: ${entry.next}`),
+    ...Object.entries(ERRORS).map(
+      ([name, entry]) =>
+        `## ${name}\n${entry.title} HTTP ${entry.status}, retry class \`${entry.retry}\`.\n\nNext: ${entry.next}`,
+    ),
   ],
   'messages.md': [
     '# Messages',
     generated,
     '## Kept in a stream',
-    table(['message', 'subject', 'stream', 'from', 'consumed by'], CONTRACTS.filter((c) => c.type === 'stream').map((c) => [`${c.name}/${c.version}`, `\`${c.subject}\``, c.stream, c.from.map(party).join(', '), c.consumers.map(party).join(', ') || 'the agent named in the subject'])),
+    table(
+      ['message', 'subject', 'stream', 'from', 'consumed by'],
+      CONTRACTS.filter((c) => c.type === 'stream').map((c) => [
+        `${c.name}/${c.version}`,
+        `\`${c.subject}\``,
+        c.stream,
+        c.from.map(party).join(', '),
+        c.consumers.map(party).join(', ') || 'the agent named in the subject',
+      ]),
+    ),
     '## Calls (request and reply)',
-    table(['call', 'subject', 'from', 'served by', 'time limit (ms)'], CONTRACTS.filter((c) => c.type === 'call').map((c) => [`${c.name}/${c.version}`, `\`${c.subject}\``, c.from.map(party).join(', '), c.servedBy, c.timeoutMs])),
+    table(
+      ['call', 'subject', 'from', 'served by', 'time limit (ms)'],
+      CONTRACTS.filter((c) => c.type === 'call').map((c) => [
+        `${c.name}/${c.version}`,
+        `\`${c.subject}\``,
+        c.from.map(party).join(', '),
+        c.servedBy,
+        c.timeoutMs,
+      ]),
+    ),
     '## Signals (lost when nobody listens; never the only carrier of a fact)',
-    table(['signal', 'subject', 'from', 'to'], CONTRACTS.filter((c) => c.type === 'signal').map((c) => [`${c.name}/${c.version}`, `\`${c.subject}\``, c.from.map(party).join(', '), c.to.map(party).join(', ')])),
+    table(
+      ['signal', 'subject', 'from', 'to'],
+      CONTRACTS.filter((c) => c.type === 'signal').map((c) => [
+        `${c.name}/${c.version}`,
+        `\`${c.subject}\``,
+        c.from.map(party).join(', '),
+        c.to.map(party).join(', '),
+      ]),
+    ),
     '## Streams',
-    table(['stream', 'subjects', 'retention', 'full at (MiB)'], Object.entries(STREAMS).map(([name, s]) => [name, code(s.subjects), s.retention, s.maxBytes / 1024 ** 2])),
+    table(
+      ['stream', 'subjects', 'retention', 'full at (MiB)'],
+      Object.entries(STREAMS).map(([name, s]) => [name, code(s.subjects), s.retention, s.maxBytes / 1024 ** 2]),
+    ),
   ],
   'permissions.md': [
     '# NATS permissions',
     generated,
-    'What each identity may publish to and subscribe to; the server denies everything else. `{{tag(agent)}}` is the agent\'s own id, `{{tag(jobs_stream)}}` the shard that carries its offers.',
-    table(['identity', 'publish', 'subscribe'], [
-      ...['build', 'install'].map((kind) => [`${kind}-agent`, agentPermissions(kind)]),
-      ...SERVICES.map((service) => [service, servicePermissions(service)]),
-    ].map(([name, allowed]) => [name, code(allowed.publish), code(allowed.subscribe)])),
+    "What each identity may publish to and subscribe to; the server denies everything else. `{{tag(agent)}}` is the agent's own id, `{{tag(jobs_stream)}}` the shard that carries its offers.",
+    table(
+      ['identity', 'publish', 'subscribe'],
+      [
+        ...['build', 'install'].map((kind) => [`${kind}-agent`, agentPermissions(kind)]),
+        ...SERVICES.map((service) => [service, servicePermissions(service)]),
+      ].map(([name, allowed]) => [name, code(allowed.publish), code(allowed.subscribe)]),
+    ),
   ],
   'limits.md': ['# Limits and periods', generated, table(['name', 'value'], Object.entries(LIMITS))],
 };

@@ -28,10 +28,18 @@ function ensureNode() {
   if (!existsSync(node)) {
     say(`Node ${process.versions.node} is too old: installing Node ${NODE_VERSION} into .cache/node (once)`);
     mkdirSync(home, { recursive: true });
-    const done = spawnSync('npm', ['install', '--prefix', home, '--no-save', '--no-audit', '--no-fund', '--loglevel=error', `node@${NODE_VERSION}`], { stdio: ['ignore', 'ignore', 'inherit'] });
-    if (done.status !== 0 || !existsSync(node)) fail(`Could not install Node ${NODE_VERSION} with npm. Install Node >= ${NODE_FLOOR.join('.')} and try again.`);
+    const done = spawnSync(
+      'npm',
+      ['install', '--prefix', home, '--no-save', '--no-audit', '--no-fund', '--loglevel=error', `node@${NODE_VERSION}`],
+      { stdio: ['ignore', 'ignore', 'inherit'] },
+    );
+    if (done.status !== 0 || !existsSync(node))
+      fail(`Could not install Node ${NODE_VERSION} with npm. Install Node >= ${NODE_FLOOR.join('.')} and try again.`);
   }
-  const again = spawn(node, process.argv.slice(1), { stdio: 'inherit', env: { ...process.env, PATH: `${dirname(node)}:${process.env.PATH}` } });
+  const again = spawn(node, process.argv.slice(1), {
+    stdio: 'inherit',
+    env: { ...process.env, PATH: `${dirname(node)}:${process.env.PATH}` },
+  });
   return forward(again);
 }
 
@@ -46,11 +54,16 @@ function forward(child) {
 
 /** `npm ci` when the lock file is not the one that node_modules was made from. */
 function ensurePackages() {
-  const lock = createHash('sha256').update(readFileSync(join(ROOT, 'package-lock.json'))).digest('hex');
+  const lock = createHash('sha256')
+    .update(readFileSync(join(ROOT, 'package-lock.json')))
+    .digest('hex');
   const stamp = join(ROOT, 'node_modules', '.lock-digest');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
   say('installing npm packages (npm ci)');
-  const done = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  const done = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   if (done.status !== 0) fail('npm ci failed; its message is above.');
   writeFileSync(stamp, lock);
 }
@@ -66,15 +79,36 @@ function must(title, command, args, env = {}) {
 /** JavaScript for every room, without type check (that is `check`): 0.5 s for the whole tree. */
 function build() {
   rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
-  const done = spawnSync(join(BIN, 'swc'), ['apps', 'libs', 'deploy', '-d', 'dist', '--config-file', '.swcrc', '--ignore', '**/*.spec.ts', '--quiet'], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+  const done = spawnSync(
+    join(BIN, 'swc'),
+    ['apps', 'libs', 'deploy', '-d', 'dist', '--config-file', '.swcrc', '--ignore', '**/*.spec.ts', '--quiet'],
+    { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] },
+  );
   if (done.status !== 0) fail('The build failed; its message is above.');
 }
 
 /** The gate: what must hold before anything lands. */
 function check() {
   must('types', join(BIN, 'tsc'), ['--noEmit', '-p', '.']);
-  must('lint', join(BIN, 'eslint'), ['--cache', '--cache-location', '.cache/eslint', '--max-warnings', '0', 'apps', 'libs', 'deploy', 'test']);
-  must('import table', join(BIN, 'depcruise'), ['--config', '.dependency-cruiser.cjs', 'apps', 'libs', 'deploy', 'test']);
+  must('lint', join(BIN, 'eslint'), [
+    '--cache',
+    '--cache-location',
+    '.cache/eslint',
+    '--max-warnings',
+    '0',
+    'apps',
+    'libs',
+    'deploy',
+    'test',
+  ]);
+  must('import table', join(BIN, 'depcruise'), [
+    '--config',
+    '.dependency-cruiser.cjs',
+    'apps',
+    'libs',
+    'deploy',
+    'test',
+  ]);
   must('dead code', join(BIN, 'knip'), []);
   must('format', join(BIN, 'prettier'), ['--check', '--log-level', 'warn', '.']);
   must('generated docs', process.execPath, ['scripts/docs.mjs', '--check']);
@@ -82,11 +116,22 @@ function check() {
 
 async function jest(args) {
   const report = join(ROOT, '.cache', `jest-${process.pid}.json`);
-  const child = spawn(process.execPath, ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', join(ROOT, 'node_modules/jest/bin/jest.js'), '--json', `--outputFile=${report}`, ...args], {
-    cwd: ROOT,
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, NODE_ENV: 'test' },
-  });
+  const child = spawn(
+    process.execPath,
+    [
+      '--experimental-vm-modules',
+      '--disable-warning=ExperimentalWarning',
+      join(ROOT, 'node_modules/jest/bin/jest.js'),
+      '--json',
+      `--outputFile=${report}`,
+      ...args,
+    ],
+    {
+      cwd: ROOT,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, NODE_ENV: 'test' },
+    },
+  );
   const code = await new Promise((resolve) => child.on('exit', (exit) => resolve(exit ?? 1)));
   if (!existsSync(report)) fail('jest did not run.');
   const totals = JSON.parse(readFileSync(report, 'utf8'));
@@ -100,7 +145,15 @@ async function jest(args) {
 const COMMANDS = {
   build,
   check: () => (build(), check()),
-  demo: (args) => (build(), forward(spawn(process.execPath, ['--enable-source-maps', 'dist/deploy/local/demo.js', ...args], { cwd: ROOT, stdio: 'inherit' }))),
+  demo: (args) => (
+    build(),
+    forward(
+      spawn(process.execPath, ['--enable-source-maps', 'dist/deploy/local/demo.js', ...args], {
+        cwd: ROOT,
+        stdio: 'inherit',
+      }),
+    )
+  ),
   docs: (args) => (build(), must('generated docs', process.execPath, ['scripts/docs.mjs', ...args])),
   test: async (args) => {
     build();

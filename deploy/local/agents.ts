@@ -1,0 +1,130 @@
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type AgentKind, type EnrolmentToken } from '#contracts';
+import {
+  PROJECT_ROOT,
+  requireTool,
+  startRegistry,
+  startService,
+  type RegistryServer,
+  type RunningService,
+  type ToolName,
+} from '#stack';
+import { type Platform } from './platform.js';
+
+/** Programs that each kind of agent runs; they are found or brought before the agent starts. */
+export const AGENT_TOOLS: Readonly<Record<AgentKind, readonly ToolName[]>> = {
+  build: ['git', 'terraform', 'helm', 'buildah', 'runc'],
+  install: ['terraform', 'kubectl', 'helm'],
+};
+
+async function toolVariables(kind: AgentKind): Promise<Record<string, string>> {
+  const tools = await Promise.all(AGENT_TOOLS[kind].map((name) => requireTool(name)));
+  return Object.fromEntries(tools.map(({ name, path }) => [`${name.toUpperCase()}_BIN`, path]));
+}
+
+/** Runs `<agent> enrol` as a person on the agent's host would: the token goes in by standard input. */
+async function enrol(
+  platform: Platform,
+  app: string,
+  state: string,
+  env: Record<string, string>,
+  token: EnrolmentToken,
+): Promise<void> {
+  const main = join(PROJECT_ROOT, 'dist/apps', app, 'src/main.js');
+  const child = spawn(process.execPath, [main, 'enrol', '--server', platform.gatewayUrl, '--state', state], {
+    env: { PATH: process.env.PATH ?? '', ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stdin.end(token.token);
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', resolve);
+  });
+  if (code !== 0) throw new Error(`${app} could not enrol:\n${output.trim().split('\n').slice(-10).join('\n')}`);
+}
+
+const isEnrolled = (state: string): boolean => existsSync(join(state, 'identity.json'));
+
+async function startAgent(
+  platform: Platform,
+  app: string,
+  name: string,
+  state: string,
+  env: Record<string, string>,
+): Promise<RunningService> {
+  return startService({
+    name,
+    app,
+    args: ['run', '--state', state],
+    env,
+    logFile: join(platform.dir, 'logs', `${name}.log`),
+    readyLog: /"msg":"ready"/,
+  });
+}
+
+/** The vendor's build agent: enrolled at the first start (`token` is asked for then only), the same identity afterwards. */
+export async function startBuildAgent(
+  platform: Platform,
+  token: () => Promise<EnrolmentToken>,
+): Promise<RunningService> {
+  const state = join(platform.dir, 'build-agent');
+  const env = await toolVariables('build');
+  if (!isEnrolled(state)) await enrol(platform, 'build-agent', state, env, await token());
+  return startAgent(platform, 'build-agent', 'build-agent', state, env);
+}
+
+export interface Customer {
+  readonly agent: RunningService;
+  /** The install's own registry; only the agent can write to it. */
+  readonly registry: RegistryServer;
+  readonly state: string;
+  stop(): Promise<void>;
+}
+
+/** A customer's account: the install agent and the install's own registry, which trusts the agent's certificate only. */
+export async function startCustomer(
+  platform: Platform,
+  name: string,
+  token: () => Promise<EnrolmentToken>,
+  ports = { registry: platform.ports.installRegistry, agent: platform.ports.installAgent },
+): Promise<Customer> {
+  const state = join(platform.dir, `install-agent-${name}`);
+  const env = {
+    ...(await toolVariables('install')),
+    KUBECONFIG: join(platform.dir, 'kubeconfig'),
+    INSTALL_REGISTRY_URL: `http://127.0.0.1:${ports.registry}`,
+    HTTP_HOST: '127.0.0.1',
+    HTTP_PORT: String(ports.agent),
+  };
+  if (!isEnrolled(state)) await enrol(platform, 'install-agent', state, env, await token());
+  const registry = await startRegistry({
+    dir: join(platform.dir, `install-registry-${name}`),
+    port: ports.registry,
+    auth: {
+      realm: `http://127.0.0.1:${ports.agent}/token`,
+      service: 'install-registry',
+      issuer: 'install-agent',
+      certPem: readFileSync(join(state, 'registry.crt'), 'utf8'),
+    },
+  });
+  try {
+    const agent = await startAgent(platform, 'install-agent', `install-agent-${name}`, state, env);
+    return {
+      agent,
+      registry,
+      state,
+      stop: async () => {
+        await agent.stop();
+        await registry.stop();
+      },
+    };
+  } catch (error) {
+    await registry.stop();
+    throw error;
+  }
+}

@@ -1,0 +1,70 @@
+import { type Attempt, type Job } from '#contracts';
+import { type RestClient } from './rest.js';
+
+const FINAL: readonly Job['status'][] = ['succeeded', 'failed', 'cancelled', 'skipped'];
+/** The demo looks this often; a program would use `Prefer: wait=60` or the event stream. */
+const LOOK_MS = 150;
+
+export interface JobHistory {
+  readonly job: Job;
+  readonly attempts: readonly Attempt[];
+}
+
+/** Follows jobs to their end and tells of each step once, as it ends. */
+export async function followJobs(
+  rest: RestClient,
+  list: () => Promise<Job[]>,
+  tell: { step(job: Job, step: Attempt['steps'][number]): void; end(job: Job, history: JobHistory): void },
+): Promise<JobHistory[]> {
+  const told = new Set<string>();
+  const ended = new Map<string, JobHistory>();
+  for (;;) {
+    const jobs = await list();
+    for (const job of jobs) {
+      if (ended.has(job.id) || (job.attempt === 0 && !FINAL.includes(job.status))) continue;
+      const attempts = await rest.all<Attempt>(`/v1/jobs/${job.id}/attempts`);
+      for (const attempt of attempts) {
+        for (const step of attempt.steps) {
+          const key = `${job.id}/${attempt.number}/${step.name}`;
+          if (step.status === 'started' || told.has(key)) continue;
+          told.add(key);
+          tell.step(job, step);
+        }
+      }
+      if (!FINAL.includes(job.status)) continue;
+      const history = { job, attempts };
+      ended.set(job.id, history);
+      tell.end(job, history);
+    }
+    if (jobs.length > 0 && jobs.every((job) => ended.has(job.id))) return [...ended.values()];
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** Total length of the union of time spans, in milliseconds: two tools that run at the same time count once. */
+export function unionMs(spans: readonly { from: number; to: number }[]): number {
+  let total = 0;
+  let end = -Infinity;
+  for (const { from, to } of [...spans].sort((a, b) => a.from - b.from)) {
+    total += Math.max(0, to - Math.max(from, end));
+    end = Math.max(end, to);
+  }
+  return total;
+}
+
+/** The spans in which a job's steps waited for other programs (terraform, kubectl, buildah …). */
+export function toolSpans(histories: readonly JobHistory[]): { from: number; to: number }[] {
+  return histories.flatMap(({ attempts }) =>
+    attempts.flatMap(({ steps }) =>
+      steps
+        .filter((step) => (step.tool_ms ?? 0) > 0)
+        .map((step) => ({ from: Date.parse(step.started_at), to: Date.parse(step.started_at) + (step.tool_ms ?? 0) })),
+    ),
+  );
+}
+
+/** Milliseconds from the start of the first attempt of a job to the end of its last. */
+export function jobMs({ job, attempts }: JobHistory): number {
+  const first = attempts[0];
+  return first && job.finished_at ? Date.parse(job.finished_at) - Date.parse(first.granted_at) : 0;
+}
