@@ -1,0 +1,163 @@
+import { Inject, Injectable, Module, type DynamicModule, type OnApplicationBootstrap } from '@nestjs/common';
+import { DiscoveryModule, DiscoveryService, MetadataScanner } from '@nestjs/core';
+import { type NatsConnection } from '@nats-io/transport-node';
+import { CONTRACTS, inboxPrefix, type AnyContract, type ServiceName } from '#contracts';
+import { createLogger, Lifecycle, Metrics, ServiceHealth } from '#platform';
+import { Bus, RawPublisher } from './bus.js';
+import { connectNats } from './connection.js';
+import { checkHandlers, findHandlers, type BoundHandler } from './handlers.js';
+import { observerOf } from './observer.js';
+import { Responder } from './responder.js';
+import { CONSUMER_DEFAULTS, StreamConsumer, type ConsumerOptions } from './stream-consumer.js';
+import { declaredConsumers, Topology } from './topology.js';
+import { serviceToken } from './wire.js';
+
+const log = createLogger('messaging');
+
+export interface MessagingOptions {
+  readonly service: ServiceName;
+  readonly servers: readonly string[];
+  readonly jwt: string;
+  readonly seed: string;
+  readonly caFile?: string;
+  /** Contracts that name the service but are not handled by a decorated method, e.g. signals heard by `Bus.onSignal`. */
+  readonly unhandled?: readonly AnyContract[];
+  /** Copies of each stream: 1 on a single server, 3 in a cluster. Undefined: existing streams keep what they have. */
+  readonly replicas?: number;
+  /** Defaults: CONSUMER_DEFAULTS. `ackWaitMs` is a setting of the shared durable: the same in every replica. */
+  readonly consumers?: Partial<ConsumerOptions>;
+}
+
+const OPTIONS = Symbol('messaging options');
+/** The connection of the service, for what the Bus does not cover (claims updates of accounts, say). */
+export const NATS_CONNECTION = Symbol('NatsConnection');
+
+/** Deleted streams that nobody here consumes (the JOBS shards) are noticed after this time at the latest. */
+const TOPOLOGY_CHECK_MS = 30_000;
+const CONNECT_NOTICE_MS = 5_000;
+
+async function connectService(options: MessagingOptions): Promise<NatsConnection> {
+  const { service, servers, jwt, seed, caFile } = options;
+  const notice = setInterval(() => log.warn({ servers }, 'still waiting for NATS'), CONNECT_NOTICE_MS);
+  try {
+    return await connectNats({
+      servers,
+      name: service,
+      inboxPrefix: inboxPrefix(serviceToken(service)),
+      credentials: { jwt, seed },
+      ...(caFile === undefined ? {} : { caFile }),
+      onStatus: (status) => log.info({ status }, 'NATS connection'),
+    });
+  } finally {
+    clearInterval(notice);
+  }
+}
+
+/** Binds the handlers of the application to the broker at boot, and unbinds them in order when the process drains. */
+@Injectable()
+class MessagingRuntime implements OnApplicationBootstrap {
+  constructor(
+    @Inject(OPTIONS) private readonly options: MessagingOptions,
+    private readonly bus: Bus,
+    private readonly topology: Topology,
+    private readonly discovery: DiscoveryService,
+    private readonly scanner: MetadataScanner,
+    private readonly lifecycle: Lifecycle,
+    private readonly health: ServiceHealth,
+    private readonly metrics: Metrics,
+  ) {}
+
+  async onApplicationBootstrap(): Promise<void> {
+    const { connection } = this.bus;
+    // First, so that a failed start closes the connection too.
+    this.lifecycle.onDrain('close', 'nats', async () => {
+      if (!connection.isClosed()) await connection.drain();
+    });
+    const handlers = findHandlers(this.discovery, this.scanner);
+    checkHandlers(this.options.service, handlers, CONTRACTS, this.options.unhandled);
+    await this.topology.ensure();
+    this.#bind(connection, handlers);
+    this.health.addCheck('nats', async () => {
+      if (connection.isClosed()) throw new Error('the connection is closed');
+      await connection.flush();
+    });
+    void this.#watch(connection);
+  }
+
+  #bind(connection: NatsConnection, handlers: readonly BoundHandler[]): void {
+    const { service } = this.options;
+    const observe = observerOf(this.metrics);
+    const responder = new Responder(connection, service, observe);
+    const consumers = declaredConsumers().flatMap((durable) => {
+      const own = handlers.filter(({ contract }) => contract.type === 'stream' && contract.stream === durable.stream);
+      if (durable.service !== service || own.length === 0) return [];
+      const options = { ...CONSUMER_DEFAULTS, ...this.options.consumers };
+      return [new StreamConsumer(this.bus, this.topology, durable, own, observe, options)];
+    });
+    this.#consumers = consumers;
+    for (const part of [responder, ...consumers]) {
+      this.lifecycle.onDrain('stop-intake', 'messages', () => part.stopIntake());
+      this.lifecycle.onDrain('finish-work', 'messages', () => part.finish());
+    }
+    responder.start(handlers);
+    for (const consumer of consumers) consumer.start();
+  }
+
+  #consumers: readonly StreamConsumer[] = [];
+
+  /** A server that comes back may have lost its streams, and has forgotten every pull request. */
+  async #watch(connection: NatsConnection): Promise<void> {
+    const timer = setInterval(() => this.#check(), TOPOLOGY_CHECK_MS);
+    for await (const status of connection.status()) {
+      if (status.type !== 'reconnect') continue;
+      this.#check();
+      for (const consumer of this.#consumers) consumer.restart();
+    }
+    clearInterval(timer);
+  }
+
+  #check(): void {
+    this.topology.ensure().catch((thrown: unknown) => {
+      log.warn({ err: thrown }, 'streams cannot be checked now');
+    });
+  }
+}
+
+/**
+ * Messaging of one service. Provides `Bus`, `RawPublisher` and `NATS_CONNECTION` to the whole application; at boot
+ * makes the streams and durables, and refuses to start unless every contract that names the service has exactly one
+ * handler. Needs the platform's Lifecycle, ServiceHealth and Metrics.
+ */
+@Module({})
+export class MessagingModule {
+  static forService(options: MessagingOptions): DynamicModule {
+    const { replicas, consumers } = options;
+    return {
+      module: MessagingModule,
+      global: true,
+      imports: [DiscoveryModule],
+      providers: [
+        { provide: OPTIONS, useValue: options },
+        { provide: NATS_CONNECTION, useFactory: () => connectService(options) },
+        {
+          provide: Topology,
+          inject: [NATS_CONNECTION],
+          useFactory: (connection: NatsConnection) =>
+            new Topology(connection, {
+              ...(replicas === undefined ? {} : { replicas }),
+              ...(consumers?.ackWaitMs === undefined ? {} : { ackWaitMs: consumers.ackWaitMs }),
+            }),
+        },
+        {
+          provide: Bus,
+          inject: [NATS_CONNECTION, Topology],
+          useFactory: (connection: NatsConnection, topology: Topology) =>
+            new Bus(connection, { onMissingStream: () => void topology.ensure().catch(() => undefined) }),
+        },
+        { provide: RawPublisher, inject: [Bus], useFactory: (bus: Bus) => new RawPublisher(bus) },
+        MessagingRuntime,
+      ],
+      exports: [Bus, RawPublisher, NATS_CONNECTION],
+    };
+  }
+}
