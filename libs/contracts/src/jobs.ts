@@ -65,6 +65,7 @@ export const WAITING_REASONS = [
   'agent_offline',
   'agent_revoked',
   'agent_busy',
+  'retry_delayed',
   'awaiting_claim',
   'running',
   'cancelling',
@@ -299,7 +300,10 @@ export class Renewed {
   @Int(1, 3_600_000) lease_ms: number;
   @ListOf(() => StopOrder, 1000) stop: StopOrder[];
 }
-/** One message renews all leases of an agent. Every lease that is not in `stop` is renewed. */
+/**
+ * One message renews all leases of an agent: every lease that is not in `stop` as `stale_attempt`. One that is to be
+ * cancelled is renewed too, so that the tool has its time to give locks back.
+ */
 export const renewLeases = rpc('renew', Renew, Renewed);
 
 export class StepReport extends HeldAttempt {

@@ -9,3 +9,27 @@ export {
   type ReferenceNames,
   type ReferenceScope,
 } from './references.js';
+export { checkGraph, planDeploy, planTeardown, type GraphComponent, type PlannedJob } from './graph.js';
+export { defineMachine, type Machine, type MachineTable, type Decision } from './machine.js';
+export {
+  decideJob,
+  jobMachine,
+  attemptMachine,
+  type Fault,
+  type JobState,
+  type JobEvent,
+  type JobEffect,
+  type JobRefusal,
+  type JobDecision,
+} from './job.js';
+export {
+  deploymentMachine,
+  settleDeployment,
+  buildStatusOf,
+  type DeploymentJob,
+  type Settlement,
+} from './deployment.js';
+export { presenceMachine, isSilent, type Presence } from './presence.js';
+export { afterFailure, type RetryDecision } from './retry.js';
+export { judgeRenewal, selfFenceAt, type Lease, type LeaseClaim, type LeaseVerdict } from './leases.js';
+export { waitingReason, type WaitingFacts } from './waiting.js';

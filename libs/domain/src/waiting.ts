@@ -1,0 +1,93 @@
+import { WaitingReason, type JobStatus } from '#contracts';
+import { type Presence } from './presence.js';
+
+/** What is known about a job that is not finished, when somebody asks why it does not go on. */
+export interface WaitingFacts {
+  readonly status: JobStatus;
+  readonly attempt: number;
+  /** Jobs that it depends on and that are not finished, as people read them: `apply of db (job_…)`. */
+  readonly blockedBy: readonly string[];
+  readonly agent: { readonly id: string; readonly presence: Presence; readonly lastSeenAt?: string };
+  /** Attempts that the agent runs now, and how many it may. */
+  readonly running: number;
+  readonly slots: number;
+  /** Offers made since the job was queued. */
+  readonly offers: number;
+  /** Back-off after a failed attempt; absent when it is over. */
+  readonly notBefore?: string;
+}
+
+/**
+ * The one reason why a job does not go on, and what would unblock it; undefined exactly when the job is finished.
+ * The order is that of what must be mended first: an agent that is away hides everything behind it.
+ */
+export function waitingReason(facts: WaitingFacts): WaitingReason | undefined {
+  const { agent } = facts;
+  switch (facts.status) {
+    case 'succeeded':
+    case 'failed':
+    case 'cancelled':
+    case 'skipped':
+      return undefined;
+    case 'running':
+      return reason('running', `attempt ${facts.attempt} runs at ${agent.id}`, 'Nothing to do: it ends by itself.');
+    case 'cancelling':
+      return reason(
+        'cancelling',
+        `${agent.id} was told to stop attempt ${facts.attempt}`,
+        'The agent confirms, or its lease ends.',
+      );
+    case 'blocked':
+      return reason('blocked_by_job', list(facts.blockedBy), 'It starts when these jobs have succeeded.');
+    case 'queued':
+      return queued(facts);
+  }
+}
+
+function queued(facts: WaitingFacts): WaitingReason {
+  const { agent } = facts;
+  switch (agent.presence) {
+    case 'never_enrolled':
+      return reason(
+        'agent_never_enrolled',
+        `${agent.id} has never been enrolled`,
+        'Make an enrolment token and run the command that comes with it on the agent’s host.',
+      );
+    case 'revoked':
+      return reason('agent_revoked', `${agent.id} was revoked`, 'Enrol the agent again with a new token.');
+    case 'offline':
+      return reason(
+        'agent_offline',
+        agent.lastSeenAt ? `${agent.id} was last seen at ${agent.lastSeenAt}` : `${agent.id} has not been seen yet`,
+        'Start the agent, or check its connection to the server.',
+      );
+    case 'online':
+      if (facts.notBefore) {
+        return reason(
+          'retry_delayed',
+          `attempt ${facts.attempt} failed; the next is made at ${facts.notBefore}`,
+          'Wait, or cancel the job.',
+        );
+      }
+      if (facts.running >= facts.slots) {
+        return reason(
+          'agent_busy',
+          `${agent.id} runs ${facts.running} of ${facts.slots} jobs`,
+          'It starts when one of them ends.',
+        );
+      }
+      return reason(
+        'awaiting_claim',
+        `offered ${facts.offers} ${facts.offers === 1 ? 'time' : 'times'} to ${agent.id}`,
+        'The agent takes it in a moment; an offer that got lost is made again.',
+      );
+  }
+}
+
+/** Details are bounded on the wire (500); a job of a large graph may wait for 99 others. */
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 5).join(', ');
+  return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
+}
+const reason = (code: WaitingReason['code'], detail: string, unblock: string): WaitingReason =>
+  Object.assign(new WaitingReason(), { code, detail, unblock });
