@@ -45,13 +45,14 @@ export async function startService(options: ServiceOptions): Promise<NestFastify
     // Ids in paths are 30 characters; more than 200 is nobody's id.
     routerOptions: { maxParamLength: 200 },
   });
-  const http = adapter.getInstance() as unknown as FastifyInstance;
+  const http = adapter.getInstance<FastifyInstance>();
   // Before Nest registers its own routes, so that the hooks see them all.
   addContextHooks(http);
   addMethodCheck(http);
   const app = await NestFactory.create<NestFastifyApplication>(
     { module: RootModule, imports: [PlatformModule.forRoot(), options.module] },
     adapter,
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- Nest's option "class" is a bag
     { logger: new NestLogger(logger), abortOnError: false },
   ).catch((error: unknown) => {
     logger.fatal({ err: error }, 'cannot start');

@@ -1,0 +1,255 @@
+import { type PoolClient, type QueryResult } from 'pg';
+import { type DataSource, type EntityManager, type QueryRunner } from 'typeorm';
+import {
+  factRecorded,
+  HEADERS,
+  subjectOf,
+  type Event,
+  type ServiceName,
+  type StreamMessage,
+  type SubjectParts,
+} from '#contracts';
+import { backoffMs, createLogger, currentContext, sleep } from '#platform';
+import { appendEvent, type NewEvent } from './events.js';
+import { insertOutbox, OutboxRelay, type NewOutboxRow, type Publisher, type RelayMetrics } from './outbox.js';
+import { isConnectionLoss, isSerialization, toCallerError } from './pg-errors.js';
+
+/** One transaction. Its statements run one after another: never two at the same time. */
+export interface Tx {
+  /** The rows, for UPDATE, DELETE and INSERT … RETURNING too. `bigint` comes as a number, `numeric` as text. */
+  query<T = Record<string, unknown>>(sql: string, params?: readonly unknown[]): Promise<T[]>;
+  /** For entities and repositories of the service, in this transaction. */
+  readonly manager: EntityManager;
+  /** Stores the message in this transaction; it goes out right after the commit, and not at all after a rollback. */
+  publish<B extends object>(contract: StreamMessage<B>, parts: SubjectParts, body: B, messageId: string): void;
+  /** Appends a fact to its hash chain and publishes it. Locks the chain until the commit: do it last. */
+  record(fact: NewEvent): Promise<Event>;
+  /** Runs after the commit: signals, wake-ups. What it throws is logged and changes nothing. */
+  afterCommit(work: () => void): void;
+}
+
+/** Together about 3 s: longer than a restart of PostgreSQL on the same host, shorter than any caller's time-out. */
+const ATTEMPTS = 7;
+const BACKOFF = { baseMs: 25, maxMs: 1_000 };
+
+const NO_METRICS: RelayMetrics = { published: () => undefined, failed: () => undefined, oldest: () => undefined };
+
+/** The service's own schema in PostgreSQL. */
+export class Database {
+  private readonly logger = createLogger('database');
+  private readonly relay: OutboxRelay;
+
+  constructor(
+    readonly dataSource: DataSource,
+    private readonly service: ServiceName,
+    metrics: RelayMetrics = NO_METRICS,
+  ) {
+    this.relay = new OutboxRelay(
+      {
+        query: (sql, params) => this.query(sql, params),
+        inTransaction: (work) => this.transaction((tx) => work(tx.query)),
+      },
+      createLogger('outbox'),
+      metrics,
+    );
+  }
+
+  /**
+   * Runs the work in one READ COMMITTED transaction and resolves with its value after the commit. The work may run
+   * several times (deadlock, serialisation failure, connection lost before the commit): nothing in it may have an
+   * effect outside the database; that belongs into `publish` and `afterCommit`. Errors of the work come out as they
+   * are, after the rollback; a database that does not answer is ImsError `unavailable`. That error after a lost
+   * connection may mean that the transaction has been committed, when it neither published nor recorded anything.
+   */
+  async transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
+    return this.retrying(async () => {
+      const runner = this.dataSource.createQueryRunner();
+      try {
+        return await this.attempt(runner, work);
+      } finally {
+        await runner.release();
+      }
+    });
+  }
+
+  /**
+   * One statement of its own. A SELECT whose connection is lost is sent again; any other statement is sent once, and
+   * `unavailable` then means that it may have taken effect.
+   */
+  async query<T = Record<string, unknown>>(sql: string, params: readonly unknown[] = []): Promise<T[]> {
+    const read = /^\s*select\b/i.test(sql);
+    return this.retrying(async () => {
+      const runner = this.dataSource.createQueryRunner();
+      try {
+        const client = await connect(runner);
+        return await rowsOf<T>(client, sql, params).catch((error: unknown) => {
+          throw read || isSerialization(error) ? error : new Final(error);
+        });
+      } finally {
+        await runner.release();
+      }
+    });
+  }
+
+  /** The database's clock: the one that leases and expiries are measured with. */
+  async now(): Promise<Date> {
+    const [row] = await this.query<{ now: Date }>('SELECT clock_timestamp() AS now');
+    if (!row) throw new Error('the database gave no time');
+    return row.now;
+  }
+
+  /** Rejects when the database does not answer now. For readiness. */
+  async ping(): Promise<void> {
+    const runner = this.dataSource.createQueryRunner();
+    try {
+      await rowsOf(await connect(runner), 'SELECT 1', []);
+    } finally {
+      await runner.release();
+    }
+  }
+
+  /** Begins to publish outbox rows, also those that an earlier process left. Once a process. */
+  startRelay(publisher: Publisher): void {
+    this.relay.start(publisher);
+  }
+
+  /** Sends what has been committed, then stops publishing. */
+  async stopRelay(): Promise<void> {
+    await this.relay.stop();
+  }
+
+  private async retrying<T>(once: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await once();
+      } catch (error) {
+        if (error instanceof Final) throw toCallerError(error.reason);
+        if (attempt >= ATTEMPTS || !(isSerialization(error) || isConnectionLoss(error))) throw toCallerError(error);
+        this.logger.debug({ err: error, attempt }, 'a transaction begins again');
+        await sleep(backoffMs(attempt, BACKOFF));
+      }
+    }
+  }
+
+  private async attempt<T>(runner: QueryRunner, work: (tx: Tx) => Promise<T>): Promise<T> {
+    const client = await connect(runner);
+    const messages: NewOutboxRow[] = [];
+    const after: (() => void)[] = [];
+    const query: Tx['query'] = (sql, params = []) => rowsOf(client, sql, params);
+    const publish: Tx['publish'] = (contract, parts, body, messageId) => {
+      messages.push(outboxRow(contract, parts, body, messageId));
+    };
+    const tx: Tx = {
+      query,
+      manager: runner.manager,
+      publish,
+      record: async (fact) => {
+        const event = await appendEvent(query, this.service, fact);
+        publish(factRecorded, { vendor: event.vendor_id, scope: event.install_id ?? '_' }, event, event.id);
+        return event;
+      },
+      afterCommit: (callback) => {
+        after.push(callback);
+      },
+    };
+
+    let stored: Awaited<ReturnType<typeof insertOutbox>> | undefined;
+    let value: T;
+    try {
+      await runner.startTransaction();
+      value = await work(tx);
+      if (messages.length > 0) stored = await insertOutbox(query, messages);
+    } catch (error) {
+      await rollback(runner, client);
+      throw error;
+    }
+    await this.commit(runner, client, stored?.xid);
+    if (stored) this.relay.offer(stored.rows);
+    for (const callback of after) {
+      try {
+        callback();
+      } catch (error) {
+        this.logger.error({ err: error }, 'work after a commit failed');
+      }
+    }
+    return value;
+  }
+
+  /**
+   * COMMIT, sent on the connection itself because TypeORM hides its answer: after a failed statement that the work
+   * has swallowed, PostgreSQL answers ROLLBACK to a COMMIT, without an error.
+   */
+  private async commit(runner: QueryRunner, client: PoolClient, xid: string | undefined): Promise<void> {
+    let answer: QueryResult;
+    try {
+      answer = await client.query('COMMIT');
+    } catch (error) {
+      if (!isConnectionLoss(error)) {
+        await rollback(runner, client);
+        throw error;
+      }
+      if (xid === undefined) throw new Final(error);
+      if (await this.wasCommitted(xid, error)) return;
+      throw error; // rolled back for sure: begins again
+    }
+    // TypeORM has not seen the end of the transaction.
+    (runner as { isTransactionActive: boolean }).isTransactionActive = false;
+    if (answer.command !== 'COMMIT') {
+      throw new Error('the transaction was rolled back: a failed statement in it was caught and ignored');
+    }
+  }
+
+  /** What became of a transaction whose COMMIT had no answer. PostgreSQL remembers, also over a restart. */
+  private async wasCommitted(xid: string, lost: unknown): Promise<boolean> {
+    const state = await this.query<{ state: string | null }>('SELECT pg_xact_status($1::xid8) AS state', [xid]).catch(
+      () => [],
+    );
+    if (state[0]?.state === 'committed') return true;
+    if (state[0]?.state === 'aborted') return false;
+    throw new Final(lost);
+  }
+}
+
+/** Not to be tried again: it may have taken effect. */
+class Final extends Error {
+  constructor(readonly reason: unknown) {
+    super('final');
+  }
+}
+
+async function connect(runner: QueryRunner): Promise<PoolClient> {
+  return (await runner.connect()) as PoolClient;
+}
+
+async function rowsOf<T>(client: PoolClient, sql: string, params: readonly unknown[]): Promise<T[]> {
+  return (await client.query(sql, [...params])).rows as T[];
+}
+
+/** After a failed rollback the connection is ended: back in the pool it would carry the open transaction on. */
+async function rollback(runner: QueryRunner, client: PoolClient): Promise<void> {
+  if (runner.isReleased) return;
+  try {
+    await client.query('ROLLBACK');
+  } catch {
+    void (client as unknown as { end(): Promise<void> }).end().catch(() => undefined);
+  }
+  (runner as { isTransactionActive: boolean }).isTransactionActive = false;
+}
+
+function outboxRow<B extends object>(
+  contract: StreamMessage<B>,
+  parts: SubjectParts,
+  body: B,
+  messageId: string,
+): NewOutboxRow {
+  const context = currentContext();
+  return {
+    subject: subjectOf(contract, parts),
+    headers: {
+      [HEADERS.contract]: `${contract.name}/${contract.version}`,
+      ...(context ? { [HEADERS.requestId]: context.requestId, [HEADERS.traceparent]: context.traceparent } : {}),
+    },
+    body: JSON.stringify(body),
+    messageId,
+  };
+}
