@@ -149,6 +149,8 @@ export class ReleaseComponent extends ComponentSpec {
   @IdOf('build') build_id: BuildId;
   @Nested(() => Artifact) artifact: Artifact;
   @Text(1, 100) source_commit: string;
+  /** Components that the built source names in templates. */
+  @Optional() @TextList(LIMITS.componentsPerApp, 40) references?: string[];
 }
 /** An immutable set: one artifact digest for each component of an app. */
 export class Release {

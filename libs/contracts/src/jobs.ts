@@ -331,6 +331,8 @@ export class JobResult extends HeldAttempt {
 export class BuildOutcome {
   @Nested(() => Artifact) artifact: Artifact;
   @Text(1, 100) source_commit: string;
+  /** Components whose outputs the source itself names in templates (manifests, say): dependencies too. */
+  @Optional() @TextList(LIMITS.componentsPerApp, 40) references?: string[];
 }
 export class SyncOutcome {
   @Digest() digest: string;

@@ -33,3 +33,5 @@ export { presenceMachine, isSilent, type Presence } from './presence.js';
 export { afterFailure, type RetryDecision } from './retry.js';
 export { judgeRenewal, selfFenceAt, type Lease, type LeaseClaim, type LeaseVerdict } from './leases.js';
 export { waitingReason, type WaitingFacts } from './waiting.js';
+export { checkDeclarations, resolveInputs, type DeclaredInput } from './inputs.js';
+export { checkComponentSpec, graphComponent } from './component.js';
