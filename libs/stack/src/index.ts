@@ -1,0 +1,18 @@
+export { keptSecret, PROJECT_ROOT, withLock } from './files.js';
+export { freePort } from './ports.js';
+export { StartError, type ProcessEnd } from './process.js';
+export {
+  findTools,
+  requireTool,
+  ToolMissing,
+  TOOL_NAMES,
+  type Tool,
+  type ToolName,
+  type ToolOptions,
+} from './tools.js';
+export { IMS_DATABASE, startPostgres, type PostgresOptions, type PostgresServer } from './postgres.js';
+export { freshDatabase, type FreshDatabase } from './test-postgres.js';
+export { startNats, type NatsOptions, type NatsServer } from './nats.js';
+export { agentTags, type NatsCreds, type NatsKeys } from './nats-identities.js';
+export { startRegistry, type RegistryAuth, type RegistryOptions, type RegistryServer } from './registry.js';
+export { startService, type RunningService, type ServiceOptions } from './service.js';

@@ -1,0 +1,203 @@
+import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import {
+  agentPermissions,
+  servicePermissions,
+  shardOf,
+  jobStreamName,
+  type AgentKind,
+  type ServiceName,
+} from '#contracts';
+import {
+  accountJwt,
+  createNkey,
+  formatCreds,
+  nkeyFromSeed,
+  operatorJwt,
+  readNatsJwt,
+  userJwt,
+  type NkeyKind,
+  type NkeySigner,
+  type Revocations,
+} from '#messaging';
+import { keptSecret, writeSecret } from './files.js';
+
+/** The secrets of an installation's NATS: made at the first start, kept in files of mode 0600, reused ever after. */
+export interface NatsKeys {
+  /** Identity of the operator; needed for nothing but the operator's own statement. */
+  readonly operatorSeed: string;
+  /** Signs account statements, so revocations too. */
+  readonly operatorSigningSeed: string;
+  readonly accountSeed: string;
+  /** Can mint build agents, and nothing else. */
+  readonly buildAgentSigningSeed: string;
+  readonly installAgentSigningSeed: string;
+  /** Public key of the account that everything of the product lives in. */
+  readonly account: string;
+  readonly systemAccount: string;
+  /** The file of each seed above. */
+  readonly paths: Readonly<
+    Record<'operator' | 'operatorSigning' | 'account' | 'buildAgentSigning' | 'installAgentSigning', string>
+  >;
+}
+
+export interface NatsCreds {
+  readonly jwt: string;
+  readonly seed: string;
+  /** The same two as a `.creds` file. */
+  readonly file: string;
+}
+
+export interface NatsIdentities {
+  readonly keys: NatsKeys;
+  /** Statements for the server's configuration. */
+  readonly operatorJwt: string;
+  readonly preload: Readonly<Record<string, string>>;
+  serviceCreds(service: ServiceName): Promise<NatsCreds>;
+  /** A user that may push account statements, read them, cut connections and hear of connects and disconnects. */
+  systemCreds(): Promise<NatsCreds>;
+  /** What an enrolment would give to an agent: for tests of everything behind it. */
+  agentCreds(kind: AgentKind, agentId: string, lifeMs?: number): Promise<NatsCreds>;
+}
+
+/** Where the server keeps account statements; a pushed revocation is found there at the next start. */
+export const resolverDir = (dir: string): string => join(dir, 'accounts');
+
+/** Subjects of the system account that the product uses, no more. */
+const systemPermissions = (account: string): { publish: string[]; subscribe: string[] } => ({
+  publish: ['$SYS.REQ.CLAIMS.UPDATE', `$SYS.REQ.ACCOUNT.${account}.CLAIMS.LOOKUP`, '$SYS.REQ.SERVER.*.KICK'],
+  subscribe: [`$SYS.ACCOUNT.${account}.CONNECT`, `$SYS.ACCOUNT.${account}.DISCONNECT`, '_INBOX.system.>'],
+});
+
+/** The revocations that were pushed to the server in an earlier life. */
+async function pushedRevocations(
+  dir: string,
+  account: string,
+): Promise<{ revocations: Revocations; issuedAt: number }> {
+  try {
+    const { revocations, issuedAt } = readNatsJwt(await readFile(join(resolverDir(dir), `${account}.jwt`), 'utf8'));
+    return { revocations, issuedAt: issuedAt.getTime() };
+  } catch {
+    return { revocations: {}, issuedAt: 0 };
+  }
+}
+
+/**
+ * The identities kept in `dir`. The account's statement is made anew each time, so that templates follow the contracts
+ * of this build; it carries on the revocations that the server holds, and is newer than the one that it holds.
+ */
+export async function natsIdentities(dir: string): Promise<NatsIdentities> {
+  const fileOf = (name: string): string => join(dir, 'keys', `${name}.nk`);
+  const seedOf = (kind: NkeyKind, name: string): Promise<string> =>
+    keptSecret(fileOf(name), () => createNkey(kind).seed);
+  const operatorSeed = await seedOf('operator', 'operator');
+  const operatorSigningSeed = await seedOf('operator', 'operator-signing');
+  const accountSeed = await seedOf('account', 'account');
+  const systemSeed = await seedOf('account', 'system-account');
+  const buildAgentSigningSeed = await seedOf('account', 'build-agent-signing');
+  const installAgentSigningSeed = await seedOf('account', 'install-agent-signing');
+
+  const operator = nkeyFromSeed(operatorSeed);
+  const operatorSigning = nkeyFromSeed(operatorSigningSeed);
+  const account = nkeyFromSeed(accountSeed);
+  const system = nkeyFromSeed(systemSeed);
+  const agentSigner: Readonly<Record<AgentKind, NkeySigner>> = {
+    build: nkeyFromSeed(buildAgentSigningSeed),
+    install: nkeyFromSeed(installAgentSigningSeed),
+  };
+
+  const held = await pushedRevocations(dir, account.publicKey);
+  const scoped = (kind: AgentKind) => ({
+    publicKey: agentSigner[kind].publicKey,
+    role: `${kind}-agent`,
+    template: agentPermissions(kind),
+  });
+  const accounts = {
+    [system.publicKey]: accountJwt({
+      name: 'SYS',
+      account: system.publicKey,
+      signer: operatorSigning,
+      jetstream: false,
+    }),
+    [account.publicKey]: accountJwt({
+      name: 'IMS',
+      account: account.publicKey,
+      signer: operatorSigning,
+      signingKeys: [scoped('build'), scoped('install')],
+      jetstream: true,
+      revocations: held.revocations,
+      issuedAt: new Date(Math.max(Date.now(), held.issuedAt + 1000)),
+    }),
+  };
+
+  async function creds(name: string, mint: (user: string) => string): Promise<NatsCreds> {
+    const seed = await seedOf('user', `user-${name}`);
+    const jwt = mint(nkeyFromSeed(seed).publicKey);
+    const file = join(dir, 'creds', `${name}.creds`);
+    await writeSecret(file, formatCreds({ jwt, seed }));
+    return { jwt, seed, file };
+  }
+
+  return {
+    keys: {
+      operatorSeed,
+      operatorSigningSeed,
+      accountSeed,
+      buildAgentSigningSeed,
+      installAgentSigningSeed,
+      account: account.publicKey,
+      systemAccount: system.publicKey,
+      paths: {
+        operator: fileOf('operator'),
+        operatorSigning: fileOf('operator-signing'),
+        account: fileOf('account'),
+        buildAgentSigning: fileOf('build-agent-signing'),
+        installAgentSigning: fileOf('install-agent-signing'),
+      },
+    },
+    operatorJwt: operatorJwt({
+      name: 'vendor-cloud',
+      signer: operator,
+      signingKeys: [operatorSigning.publicKey],
+      systemAccount: system.publicKey,
+    }),
+    preload: accounts,
+    serviceCreds: (service) =>
+      creds(service, (user) =>
+        userJwt({
+          name: service,
+          user,
+          signer: account,
+          account: account.publicKey,
+          permissions: servicePermissions(service),
+        }),
+      ),
+    systemCreds: () =>
+      creds('system', (user) =>
+        userJwt({
+          name: 'system',
+          user,
+          signer: system,
+          account: system.publicKey,
+          permissions: systemPermissions(account.publicKey),
+        }),
+      ),
+    agentCreds: (kind, agentId, lifeMs = 3_600_000) =>
+      creds(agentId, (user) =>
+        userJwt({
+          name: agentId,
+          user,
+          signer: agentSigner[kind],
+          account: account.publicKey,
+          expiresAt: new Date(Date.now() + lifeMs),
+          tags: agentTags(agentId),
+        }),
+      ),
+  };
+}
+
+/** The tags that fill an agent's templates. */
+export function agentTags(agentId: string): Record<string, string> {
+  const shard = shardOf(agentId);
+  return { agent: agentId, shard, jobs_stream: jobStreamName(shard) };
+}
