@@ -18,17 +18,12 @@ export function contextOf(request: FastifyRequest): RequestContext {
   return context;
 }
 
-/** Runs every request in its context and tells the client its request id. */
+/** Runs every request in its context (Fastify keeps it over the reading of the body) and tells the client its request id. */
 export function addContextHooks(http: FastifyInstance): void {
   http.addHook('onRequest', (request, reply, done) => {
     const context = contextOf(request);
     reply.header('x-request-id', context.requestId);
     reply.header('x-content-type-options', 'nosniff');
     runInContext(context, done);
-  });
-  // Reading a body goes through events of the socket, whose async context is that of the connection's first request:
-  // without entering again, the second request of a keep-alive connection would carry the first one's id.
-  http.addHook('preValidation', (request, _reply, done) => {
-    runInContext(contextOf(request), done);
   });
 }

@@ -32,7 +32,7 @@ export function toImsError(thrown: unknown): ImsError {
   if (status === undefined || status < 400 || (status >= 500 && status !== 503)) return ImsError.of(thrown);
   const code = BY_STATUS[status] ?? 'invalid_request';
   // The parser's own words (`Unexpected token … in JSON`) repeat a part of the body, which may hold a secret.
-  const detail = code === 'malformed_body' && !isAboutUrl(thrown) ? ERRORS.malformed_body.title : thrown.message;
+  const detail = code === 'malformed_body' ? ERRORS.malformed_body.title : thrown.message;
   return new ImsError(code, detail, [], { cause: thrown });
 }
 
@@ -42,7 +42,6 @@ function statusOf(error: Error): number | undefined {
   const fromFastify = typeof code === 'string' && code.startsWith('FST_ERR_');
   return (fromFastify || error instanceof SyntaxError) && typeof statusCode === 'number' ? statusCode : undefined;
 }
-const isAboutUrl = (error: Error): boolean => (error as { code?: unknown }).code === 'FST_ERR_BAD_URL';
 
 /** Answers an error; also for code that answers outside Nest's handlers. Does nothing when an answer has begun. */
 export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: ImsError): void {
@@ -55,7 +54,8 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, error:
   const body = toProblem(error, { instance: request.url.split('?')[0] ?? '/', requestId });
   if (error.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer');
   if (error.entry.status === 503 && !reply.hasHeader('retry-after')) reply.header('retry-after', '1');
-  reply.header('cache-control', 'no-store').type(PROBLEM_TYPE).status(body.status).send(JSON.stringify(body));
+  reply.header('x-request-id', requestId).header('cache-control', 'no-store');
+  reply.type(PROBLEM_TYPE).status(body.status).send(JSON.stringify(body));
 }
 
 /** The one mapping from thrown to answered. Our own faults are logged with their cause, others at debug. */
