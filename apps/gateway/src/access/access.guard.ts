@@ -1,0 +1,55 @@
+import { Inject, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import { type FastifyRequest } from 'fastify';
+import { ImsError } from '#contracts';
+import { GatewayConfig } from '../config.js';
+import { keepCaller, type Caller } from '../edge/ask.js';
+import { routeOf } from '../edge/routes.js';
+import { ApiKeys } from './api-keys.js';
+import { readApiKey, sameSecret, sha256 } from './api-key.js';
+
+/** Proves who calls, and that this route is for such a caller. One place for all routes. */
+@Injectable()
+export class AccessGuard implements CanActivate {
+  private readonly operatorHash: Buffer;
+
+  constructor(
+    private readonly keys: ApiKeys,
+    @Inject(GatewayConfig) config: GatewayConfig,
+  ) {
+    this.operatorHash = sha256(config.OPERATOR_KEY);
+  }
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const { access } = routeOf(context);
+    if (access === 'public') {
+      keepCaller(context, { kind: 'public' });
+      return true;
+    }
+    const caller = await this.identify(context.switchToHttp().getRequest<FastifyRequest>().headers.authorization);
+    if (caller.kind !== access) {
+      throw new ImsError(
+        'forbidden',
+        access === 'operator'
+          ? 'this needs the key of the operator, not a vendor’s'
+          : 'this needs a vendor’s API key, not the operator’s',
+      );
+    }
+    keepCaller(context, caller);
+    return true;
+  }
+
+  private async identify(authorization: string | undefined): Promise<Caller> {
+    if (authorization === undefined) throw new ImsError('unauthenticated', 'there is no Authorization header');
+    const token = /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
+    if (token === undefined)
+      throw new ImsError('unauthenticated', 'the Authorization header is not `Bearer <API key>`');
+    if (sameSecret(this.operatorHash, token)) return { kind: 'operator' };
+    const key = readApiKey(token);
+    if (key === undefined) {
+      throw new ImsError('unauthenticated', 'this is not an API key, or a part of it is missing: copy all of it');
+    }
+    const vendorId = await this.keys.vendorOf(key.id, key.secret);
+    if (vendorId === undefined) throw new ImsError('unauthenticated', 'the API key is not known or has been revoked');
+    return { kind: 'vendor', vendorId, keyId: key.id };
+  }
+}

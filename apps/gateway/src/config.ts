@@ -1,0 +1,21 @@
+import { EnvInt, EnvSecret, EnvText, EnvUrl, EnvUrls, loadConfig } from '#platform';
+
+/** The gateway's environment. Every name also has a `…_FILE` form that names a file with the value. */
+export class GatewayConfig {
+  @EnvUrl({ protocols: ['postgres', 'postgresql'] }) DATABASE_URL: string;
+  @EnvUrls({ protocols: ['nats', 'tls', 'ws', 'wss'] }) NATS_URLS: string[];
+  @EnvText() NATS_JWT: string;
+  @EnvSecret() NATS_SEED: string;
+  @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
+  /** 0: any free port; it is in the `ready` log line. */
+  @EnvInt({ default: 8080, min: 0, max: 65_535 }) HTTP_PORT: number;
+  /** Who knows it may sign up vendors and make their API keys. */
+  @EnvSecret({ min: 20 }) OPERATOR_KEY: string;
+  /** Where clients reach this gateway, as the OpenAPI document names it. */
+  @EnvUrl() PUBLIC_URL: string;
+  /** The vendors' registry, as the account that sign-up answers names it. */
+  @EnvUrl() VENDOR_REGISTRY_URL: string;
+}
+
+/** The configuration of this process. Throws ConfigError naming every fault. */
+export const readConfig = (env: NodeJS.ProcessEnv = process.env): GatewayConfig => loadConfig(GatewayConfig, env);

@@ -1,0 +1,122 @@
+import {
+  Injectable,
+  type CallHandler,
+  type ExecutionContext,
+  type NestInterceptor,
+  StreamableFile,
+} from '@nestjs/common';
+import { type FastifyReply, type FastifyRequest } from 'fastify';
+import { from, lastValueFrom, type Observable } from 'rxjs';
+import { etagOf, ImsError, Page } from '#contracts';
+import { Ask, callerOf, keepAsk, type Caller } from './ask.js';
+import { Idempotency, type Answer } from './idempotency.js';
+import { listsEtag, parseBody, parseQuery, preferredWaitMs } from './read-request.js';
+import { routeOf, type DeclaredRoute } from './routes.js';
+
+const actorOf = (caller: Caller): string => (caller.kind === 'vendor' ? `key:${caller.keyId}` : caller.kind);
+const single = (value: string | string[] | undefined): string | undefined => (Array.isArray(value) ? value[0] : value);
+
+/**
+ * What is the same for every route, around the handler: parse strictly, run once under an Idempotency-Key, and put
+ * Location, ETag, Link and Cache-Control on the answer. Runs after the guard, so a stranger learns nothing about a body.
+ */
+@Injectable()
+export class Pipeline implements NestInterceptor {
+  constructor(private readonly idempotency: Idempotency) {}
+
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return from(this.run(context, next));
+  }
+
+  private async run(context: ExecutionContext, next: CallHandler): Promise<unknown> {
+    const route = routeOf(context);
+    const http = context.switchToHttp();
+    const request = http.getRequest<FastifyRequest>();
+    const reply = http.getResponse<FastifyReply>();
+    const ask = readAsk(route, callerOf(context), request, reply);
+    keepAsk(context, ask);
+
+    const key = single(request.headers['idempotency-key']);
+    const work = async (): Promise<Answer | StreamableFile> => {
+      const body = await lastValueFrom(next.handle() as Observable<object>);
+      if (body instanceof StreamableFile) return body;
+      const location = route.location?.(body, ask.params);
+      return { status: route.status, body, ...(location === undefined ? {} : { location }) };
+    };
+    if (route.method !== 'POST' || key === undefined) {
+      const answer = await work();
+      return answer instanceof StreamableFile ? answer : dress(route, request, reply, answer);
+    }
+    const once = {
+      key,
+      actor: actorOf(ask.caller),
+      credential: request.headers.authorization ?? '',
+      method: route.method,
+      path: request.url,
+      body: request.body,
+    };
+    const { replayed, ...answer } = await this.idempotency.once(once, async (idSuffix) => {
+      ask.reserveWith(idSuffix);
+      const made = await work();
+      if (made instanceof StreamableFile) throw new Error('a stream cannot be answered twice');
+      return made;
+    });
+    if (replayed) reply.header('idempotency-replayed', 'true');
+    return dress(route, request, reply, answer);
+  }
+}
+
+/** The request, parsed by what the route declares. Throws `invalid_request` naming each bad field by its pointer. */
+function readAsk(route: DeclaredRoute, caller: Caller, request: FastifyRequest, reply: FastifyReply): Ask {
+  const header = (name: string): string | undefined => single(request.headers[name]);
+  const hasBody = request.body !== undefined && request.body !== null;
+  // Nest's adapter reads forms too; a form has no types, so its fields would be refused one by one for no clear reason.
+  if (hasBody && !/^application\/([\w.-]+\+)?json\b/i.test(header('content-type') ?? '')) {
+    throw new ImsError('unsupported_media_type', `${header('content-type') ?? 'no content type'} is not JSON`);
+  }
+  const query = parseQuery(route.query, request.query);
+  const body = parseBody(route.body, request.body);
+  const ifMatch = header('if-match') ?? '';
+  if (route.ifMatch === true && ifMatch === '') throw new ImsError('precondition_required');
+  const gone = new AbortController();
+  reply.raw.once('close', () => gone.abort());
+  return new Ask(
+    caller,
+    request.params as Record<string, string>,
+    query,
+    body,
+    ifMatch,
+    route.waits === true ? preferredWaitMs(header('prefer')) : 0,
+    header,
+    gone.signal,
+  );
+}
+
+/** Status and headers of an answer; its body is what is returned. */
+function dress(route: DeclaredRoute, request: FastifyRequest, reply: FastifyReply, answer: Answer): unknown {
+  reply.status(answer.status);
+  if (answer.location !== undefined) reply.header('location', answer.location);
+  if (route.secret === true) reply.header('cache-control', 'no-store');
+  if (route.reply !== 'object' && route.reply.prototype instanceof Page) {
+    const { next_cursor: cursor } = answer.body as Page;
+    if (cursor !== undefined) reply.header('link', `<${nextPage(request.url, cursor)}>; rel="next"`);
+  }
+  if (route.etag === true) {
+    const etag = etagOf(answer.body);
+    reply.header('etag', `"${etag}"`).header('cache-control', 'private, no-cache');
+    const known = single(request.headers['if-none-match']);
+    if (route.method === 'GET' && known !== undefined && listsEtag(known, etag)) {
+      reply.status(304);
+      return undefined;
+    }
+  }
+  return answer.body;
+}
+
+/** The same list from the cursor on, filters kept. */
+function nextPage(url: string, cursor: string): string {
+  const [path = '', query = ''] = url.split('?');
+  const params = new URLSearchParams(query);
+  params.set('cursor', cursor);
+  return `${path}?${params.toString()}`;
+}

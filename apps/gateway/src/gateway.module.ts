@@ -1,0 +1,61 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import { type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { MessagingModule } from '#messaging';
+import { PersistenceModule } from '#persistence';
+import { startService } from '#platform';
+import { ApiKeys } from './access/api-keys.js';
+import { CatalogueController } from './catalogue.controller.js';
+import { GatewayConfig } from './config.js';
+import { DeploymentsController } from './deployments.controller.js';
+import { Idempotency } from './edge/idempotency.js';
+import { openApiDocument } from './edge/openapi.js';
+import { ApiDocument, EntranceController } from './entrance.controller.js';
+import { InstallsController } from './installs.controller.js';
+import { JobsController } from './jobs.controller.js';
+import { JobLogs } from './live/job-logs.js';
+import { Wakeups } from './live/wakeups.js';
+import { MIGRATIONS } from './migrations.js';
+import { VendorsController } from './vendors.controller.js';
+
+@Module({})
+export class GatewayModule {
+  static with(config: GatewayConfig): DynamicModule {
+    return {
+      module: GatewayModule,
+      imports: [
+        PersistenceModule.forService({ service: 'gateway', url: config.DATABASE_URL, migrations: MIGRATIONS }),
+        MessagingModule.forService({
+          service: 'gateway',
+          servers: config.NATS_URLS,
+          jwt: config.NATS_JWT,
+          seed: config.NATS_SEED,
+        }),
+      ],
+      providers: [{ provide: GatewayConfig, useValue: config }, ApiKeys, Idempotency, Wakeups, JobLogs, ApiDocument],
+      controllers: [
+        EntranceController,
+        VendorsController,
+        CatalogueController,
+        InstallsController,
+        DeploymentsController,
+        JobsController,
+      ],
+    };
+  }
+}
+
+/** Starts the gateway; `ownsProcess: false` for a gateway inside another process. */
+export function startGateway(
+  config: GatewayConfig,
+  options: { readonly ownsProcess?: boolean } = {},
+): Promise<NestFastifyApplication> {
+  return startService({
+    name: 'gateway',
+    module: GatewayModule.with(config),
+    http: { host: config.HTTP_HOST, port: config.HTTP_PORT },
+    configure: (app) => {
+      app.get(ApiDocument).set(openApiDocument(app, config.PUBLIC_URL));
+    },
+    ...options,
+  });
+}

@@ -1,0 +1,201 @@
+import { Controller } from '@nestjs/common';
+import {
+  Agent,
+  AgentPage,
+  createEnrolmentToken,
+  createInstall,
+  enrolAgent,
+  Enrolment,
+  EnrolmentToken,
+  EnrolRequest,
+  EventPage,
+  getAgent,
+  getInstall,
+  Install,
+  InstallPage,
+  listAgents,
+  listHistory,
+  listInstalls,
+  listPullTokens,
+  listVitals,
+  NewInstall,
+  PageQuery,
+  PullTokenPage,
+  revokeAgent,
+  VitalsPage,
+} from '#contracts';
+import { Bus } from '#messaging';
+import { type Ask } from './edge/ask.js';
+import { Route } from './edge/route.js';
+
+/** Installs, what is known of them, and the agents (of installs and of the vendor) with their enrolment. */
+@Controller()
+export class InstallsController {
+  constructor(private readonly bus: Bus) {}
+
+  /** The install of the path: its vendor is checked by the scheduler before another service is asked about it. */
+  private install(ask: Ask): Promise<Install> {
+    return this.bus.call(getInstall, { vendor_id: ask.vendorId, install_id: ask.id('install') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/installs',
+    summary: 'Create an install of an app: one customer’s copy, with its inputs and its agent identity.',
+    access: 'vendor',
+    body: NewInstall,
+    reply: Install,
+    status: 201,
+    location: ({ id }) => `/v1/installs/${id}`,
+  })
+  createInstall(ask: Ask<NewInstall>): Promise<Install> {
+    return this.bus.call(createInstall, { vendor_id: ask.vendorId, install: ask.body });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/installs',
+    summary: 'Installs, newest first.',
+    access: 'vendor',
+    query: PageQuery,
+    reply: InstallPage,
+    status: 200,
+  })
+  listInstalls(ask: Ask<object, PageQuery>): Promise<InstallPage> {
+    return this.bus.call(listInstalls, { vendor_id: ask.vendorId, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/installs/{install_id}',
+    summary: 'An install: its release, components and their outputs.',
+    access: 'vendor',
+    reply: Install,
+    status: 200,
+    etag: true,
+  })
+  getInstall(ask: Ask): Promise<Install> {
+    return this.install(ask);
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/installs/{install_id}/events',
+    summary: 'History of an install: facts, hash-chained.',
+    access: 'vendor',
+    query: PageQuery,
+    reply: EventPage,
+    status: 200,
+  })
+  async listInstallEvents(ask: Ask<object, PageQuery>): Promise<EventPage> {
+    const { id } = await this.install(ask);
+    return this.bus.call(listHistory, { vendor_id: ask.vendorId, install_id: id, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/installs/{install_id}/vitals',
+    summary: 'CPU, memory, disk and clock of the install’s agent, newest first.',
+    access: 'vendor',
+    query: PageQuery,
+    reply: VitalsPage,
+    status: 200,
+  })
+  async listInstallVitals(ask: Ask<object, PageQuery>): Promise<VitalsPage> {
+    const { agent_id } = await this.install(ask);
+    return this.bus.call(listVitals, { agent_id, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/installs/{install_id}/pull-tokens',
+    summary: 'One-time pull tokens that were issued for an install, newest first. Their secrets are nowhere.',
+    access: 'vendor',
+    query: PageQuery,
+    reply: PullTokenPage,
+    status: 200,
+  })
+  async listPullTokens(ask: Ask<object, PageQuery>): Promise<PullTokenPage> {
+    const { id } = await this.install(ask);
+    return this.bus.call(listPullTokens, { vendor_id: ask.vendorId, install_id: id, ...ask.query });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/installs/{install_id}/enrolment-tokens',
+    summary: 'A one-use token that enrols (or enrols again) the agent of an install. It is shown once.',
+    access: 'vendor',
+    reply: EnrolmentToken,
+    status: 201,
+    secret: true,
+  })
+  async createInstallEnrolmentToken(ask: Ask): Promise<EnrolmentToken> {
+    const { agent_id } = await this.install(ask);
+    return this.bus.call(createEnrolmentToken, { vendor_id: ask.vendorId, agent_id });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/{agent_id}/enrolment-tokens',
+    summary: 'A one-use token that enrols (or enrols again) an agent. It is shown once.',
+    access: 'vendor',
+    reply: EnrolmentToken,
+    status: 201,
+    secret: true,
+  })
+  createAgentEnrolmentToken(ask: Ask): Promise<EnrolmentToken> {
+    return this.bus.call(createEnrolmentToken, { vendor_id: ask.vendorId, agent_id: ask.id('agent') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/enrol',
+    summary: 'For agents: exchange an enrolment token and a public key for an identity.',
+    access: 'public',
+    body: EnrolRequest,
+    reply: Enrolment,
+    status: 201,
+    secret: true,
+  })
+  enrolAgent(ask: Ask<EnrolRequest>): Promise<Enrolment> {
+    return this.bus.call(enrolAgent, ask.body);
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/agents',
+    summary: 'Build agents and install agents, newest first.',
+    access: 'vendor',
+    query: PageQuery,
+    reply: AgentPage,
+    status: 200,
+  })
+  listAgents(ask: Ask<object, PageQuery>): Promise<AgentPage> {
+    return this.bus.call(listAgents, { vendor_id: ask.vendorId, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/agents/{agent_id}',
+    summary: 'An agent and its presence.',
+    access: 'vendor',
+    reply: Agent,
+    status: 200,
+    etag: true,
+  })
+  getAgent(ask: Ask): Promise<Agent> {
+    return this.bus.call(getAgent, { vendor_id: ask.vendorId, agent_id: ask.id('agent') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/{agent_id}/revoke',
+    summary: 'Revoke an agent’s identity. A new enrolment token brings it back under a new key.',
+    access: 'vendor',
+    reply: Agent,
+    status: 200,
+  })
+  revokeAgent(ask: Ask): Promise<Agent> {
+    return this.bus.call(revokeAgent, { vendor_id: ask.vendorId, agent_id: ask.id('agent') });
+  }
+}

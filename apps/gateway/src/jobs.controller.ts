@@ -1,0 +1,146 @@
+import { Controller, StreamableFile } from '@nestjs/common';
+import {
+  AttemptPage,
+  cancelJob,
+  CancelRequest,
+  EventPage,
+  Flag,
+  getJob,
+  IdOf,
+  Job,
+  JOB_STATUSES,
+  JobPage,
+  listAttempts,
+  listHistory,
+  listJobs,
+  LogLine,
+  OneOf,
+  Optional,
+  PageQuery,
+  Text,
+  type DeploymentId,
+  type InstallId,
+  type JobStatus,
+} from '#contracts';
+import { Bus } from '#messaging';
+import { type Ask } from './edge/ask.js';
+import { negotiate } from './edge/read-request.js';
+import { Route } from './edge/route.js';
+import { LOG_TYPES } from './live/log-formats.js';
+import { isFinal, JobLogs } from './live/job-logs.js';
+import { Wakeups } from './live/wakeups.js';
+
+export class JobsQuery extends PageQuery {
+  @Optional() @IdOf('deployment') deployment_id?: DeploymentId;
+  @Optional() @IdOf('install') install_id?: InstallId;
+  @Optional() @OneOf(JOB_STATUSES) status?: JobStatus;
+}
+export class LogQuery {
+  /** Go on after this line. */
+  @Optional() @Text(3, 40) after?: string;
+  /** Stay until the job has ended. SSE always does. */
+  @Optional() @Flag() follow?: boolean;
+}
+
+@Controller()
+export class JobsController {
+  constructor(
+    private readonly bus: Bus,
+    private readonly wakeups: Wakeups,
+    private readonly logs: JobLogs,
+  ) {}
+
+  private job(ask: Ask): Promise<Job> {
+    return this.bus.call(getJob, { vendor_id: ask.vendorId, job_id: ask.id('job') });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/jobs',
+    summary: 'Jobs, newest first.',
+    access: 'vendor',
+    query: JobsQuery,
+    reply: JobPage,
+    status: 200,
+  })
+  listJobs(ask: Ask<object, JobsQuery>): Promise<JobPage> {
+    return this.bus.call(listJobs, { vendor_id: ask.vendorId, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/jobs/{job_id}',
+    summary: 'A job, and why it waits; with `Prefer: wait=N` when it has ended.',
+    access: 'vendor',
+    reply: Job,
+    status: 200,
+    etag: true,
+    waits: true,
+  })
+  getJob(ask: Ask): Promise<Job> {
+    return this.wakeups.waitFor({ job: ask.id('job') }, ask, () => this.job(ask), isFinal);
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/jobs/{job_id}/attempts',
+    summary: 'Attempts of a job with their steps.',
+    access: 'vendor',
+    reply: AttemptPage,
+    status: 200,
+  })
+  listAttempts(ask: Ask): Promise<AttemptPage> {
+    return this.bus.call(listAttempts, { vendor_id: ask.vendorId, job_id: ask.id('job') });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/jobs/{job_id}/events',
+    summary: 'History of a job.',
+    access: 'vendor',
+    query: PageQuery,
+    reply: EventPage,
+    status: 200,
+  })
+  async listJobEvents(ask: Ask<object, PageQuery>): Promise<EventPage> {
+    const { id } = await this.job(ask);
+    return this.bus.call(listHistory, { vendor_id: ask.vendorId, job_id: id, ...ask.query });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/jobs/{job_id}/cancel',
+    summary: 'Cancel a job. A running one ends when its agent has proven that its processes are gone.',
+    access: 'vendor',
+    body: CancelRequest,
+    reply: Job,
+    status: 202,
+    location: ({ id }) => `/v1/jobs/${id}`,
+  })
+  cancelJob(ask: Ask<CancelRequest>): Promise<Job> {
+    return this.bus.call(cancelJob, { vendor_id: ask.vendorId, job_id: ask.id('job'), cancel: ask.body });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/jobs/{job_id}/logs',
+    summary: 'The log of a job: whole as NDJSON or text, or live as server-sent events that resume by their ids.',
+    access: 'vendor',
+    query: LogQuery,
+    reply: LogLine,
+    status: 200,
+    produces: LOG_TYPES,
+  })
+  async readJobLogs(ask: Ask<object, LogQuery>): Promise<StreamableFile> {
+    const type = negotiate(ask.header('accept'), LOG_TYPES);
+    // A reconnecting EventSource sends the id of the last event, and repeats the URL with its old `after`.
+    const after = ask.header('last-event-id') ?? ask.query.after;
+    return this.logs.stream(await this.job(ask), {
+      vendorId: ask.vendorId,
+      type,
+      after,
+      gone: ask.gone,
+      follow: ask.query.follow ?? false,
+    });
+  }
+}

@@ -1,0 +1,39 @@
+import { type MigrationInterface, type QueryRunner } from 'typeorm';
+
+/** The only tables of this service. */
+export class KeysAndIdempotency1700000000001 implements MigrationInterface {
+  readonly name = 'KeysAndIdempotency1700000000001';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE api_keys (
+        id text PRIMARY KEY,
+        vendor_id text NOT NULL,
+        secret_hash bytea NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        revoked_at timestamptz
+      )`);
+    await runner.query('CREATE INDEX api_keys_vendor ON api_keys (vendor_id)');
+    // answer: encrypted (edge/idempotency.ts); null while the request runs, and after it failed.
+    await runner.query(`
+      CREATE TABLE idempotency (
+        actor text NOT NULL,
+        key_hash bytea NOT NULL,
+        request_hash bytea NOT NULL,
+        run integer NOT NULL DEFAULT 1,
+        running_until timestamptz,
+        id_suffix text NOT NULL,
+        answer bytea,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (actor, key_hash)
+      )`);
+    await runner.query('CREATE INDEX idempotency_age ON idempotency (created_at)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE idempotency');
+    await runner.query('DROP TABLE api_keys');
+  }
+}
+
+export const MIGRATIONS = [KeysAndIdempotency1700000000001];

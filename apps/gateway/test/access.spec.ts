@@ -1,0 +1,150 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { newId, type IdKind, type KeyId } from '#contracts';
+import { freshDatabase, startNats, type FreshDatabase, type NatsServer } from '#stack';
+import { mintApiKey } from '../src/access/api-key.js';
+import { paramsOf, ROUTES, type DeclaredRoute } from '../src/edge/routes.js';
+import { Gateway, OPERATOR_KEY, Peer } from './harness.js';
+
+/** A body that each route with one accepts; a route without an entry here fails the suite. */
+const BODIES: Record<string, object> = {
+  signUpVendor: { name: 'acme' },
+  createApp: { name: 'shop' },
+  createComponent: { name: 'db', kind: 'terraform-module' },
+  updateComponent: { kind: 'terraform-module' },
+  createBuilds: {},
+  createRelease: { version: '1' },
+  createInstall: { app_id: newId('app'), name: 'one' },
+  enrolAgent: { token: 't'.repeat(30), public_key: `U${'A'.repeat(55)}`, version: '1.0.0' },
+  createDeployment: { kind: 'teardown' },
+  cancelDeployment: {},
+  cancelJob: {},
+};
+const pathOf = (route: DeclaredRoute): string =>
+  paramsOf(route.path).reduce<string>(
+    (path, name) => path.replace(`{${name}}`, newId(name.replace(/_id$/, '') as IdKind)),
+    route.path,
+  );
+const title = (route: DeclaredRoute): string => `${route.method} ${route.path}`;
+
+describe('who may call what', () => {
+  let dir: string;
+  let database: FreshDatabase;
+  let nats: NatsServer;
+  let gateway: Gateway;
+  let scheduler: Peer;
+  let others: Peer[];
+  let vendorKey: string;
+  const vendorId = newId('vendor');
+
+  beforeAll(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'gateway-access-'));
+    [nats, database] = await Promise.all([startNats({ dir }), freshDatabase()]);
+    const infrastructure = {
+      databaseUrl: await database.provisionService('gateway'),
+      natsUrl: nats.url,
+      creds: nats.serviceCreds,
+    };
+    scheduler = await Peer.start('job-scheduler', infrastructure);
+    others = [await Peer.start('telemetry', infrastructure), await Peer.start('registry-token', infrastructure)];
+    gateway = await Gateway.start(infrastructure);
+    vendorKey = await gateway.keyFor(vendorId);
+  });
+  afterAll(async () => {
+    await gateway.stop();
+    await Promise.all([scheduler, ...others].map((peer) => peer.stop()));
+    await nats.stop();
+    await database.drop();
+    await rm(dir, { recursive: true });
+  });
+
+  const send = (route: DeclaredRoute, key?: string) =>
+    gateway.send(route.method, pathOf(route), {
+      ...(key === undefined ? {} : { key }),
+      ...(route.body === undefined ? {} : { body: BODIES[route.handler] }),
+      headers: { 'if-match': '*' },
+    });
+
+  it('walks every route that there is', () => {
+    expect(ROUTES.length).toBeGreaterThan(35);
+    expect(ROUTES.filter((route) => route.body !== undefined && BODIES[route.handler] === undefined)).toEqual([]);
+    const open = ROUTES.filter(({ access }) => access === 'public').map(title);
+    expect(open.sort()).toEqual(['GET /', 'GET /openapi.json', 'POST /v1/agents/enrol']);
+  });
+
+  const unknownKey = mintApiKey(newId('key')).text;
+  const damaged = `${unknownKey.slice(0, -1)}${unknownKey.endsWith('A') ? 'B' : 'A'}`;
+
+  for (const route of ROUTES.filter(({ access }) => access !== 'public')) {
+    it(`${title(route)} refuses strangers`, async () => {
+      for (const key of [undefined, 'nonsense', unknownKey, damaged]) {
+        const { status, headers, body } = await send(route, key);
+        expect([status, body['code'], headers.get('www-authenticate')]).toEqual([401, 'unauthenticated', 'Bearer']);
+        expect(headers.get('content-type')).toContain('application/problem+json');
+      }
+      const { status, body } = await send(route, route.access === 'vendor' ? OPERATOR_KEY : vendorKey);
+      expect([status, body['code']]).toEqual([403, 'forbidden']);
+    });
+  }
+
+  for (const route of ROUTES.filter(({ access, path }) => access === 'vendor' && path.includes('{'))) {
+    it(`${title(route)} answers 404 to an id of another vendor, and asks nobody else about it`, async () => {
+      const before = others.map((peer) => peer.calls.length);
+      const { status, body } = await send(route, vendorKey);
+      expect([status, body['code']]).toEqual([404, 'not_found']);
+      expect(others.map((peer) => peer.calls.length)).toEqual(before);
+    });
+
+    it(`${title(route)} answers 404 to what is not an id, without asking anybody`, async () => {
+      const before = scheduler.calls.length;
+      const path = route.path.replace(/\{\w+\}/, 'app_*');
+      const { status, body } = await gateway.send(route.method, path, {
+        key: vendorKey,
+        ...(route.body === undefined ? {} : { body: BODIES[route.handler] }),
+        headers: { 'if-match': '*' },
+      });
+      expect([status, body['code']]).toEqual([404, 'not_found']);
+      expect(scheduler.calls.length).toBe(before);
+    });
+  }
+
+  it('takes the key from the header alone, in any case of `Bearer`', async () => {
+    const app = await gateway.send('GET', '/v1/vendor', { headers: { authorization: `bearer ${vendorKey}` } });
+    expect(app.status).toBe(404); // the scripted scheduler knows no vendor: the key was accepted
+    expect((await gateway.send('GET', `/v1/vendor?api_key=${vendorKey}`)).status).toBe(401);
+    const basic = Buffer.from(`x:${vendorKey}`).toString('base64');
+    expect((await gateway.send('GET', '/v1/vendor', { headers: { authorization: `Basic ${basic}` } })).status).toBe(
+      401,
+    );
+  });
+
+  it('refuses a key whose secret is another key’s, and a revoked one', async () => {
+    const other = await gateway.keyFor(newId('vendor'));
+    const [, , id] = vendorKey.split('_');
+    const [, , otherId] = other.split('_');
+    const forged = mintApiKey(`key_${id}` as KeyId).text;
+    expect((await gateway.send('GET', '/v1/apps', { key: forged })).status).toBe(401);
+    const admin = await freshAdmin(database);
+    await admin.query('UPDATE gateway.api_keys SET revoked_at = now() WHERE id = $1', [`key_${otherId}`]);
+    await admin.end();
+    expect((await gateway.send('GET', '/v1/apps', { key: other })).status).toBe(401);
+  });
+
+  it('keeps no secret of a key in the database', async () => {
+    const admin = await freshAdmin(database);
+    const { rows } = await admin.query<{ row: string }>('SELECT api_keys::text AS row FROM gateway.api_keys');
+    await admin.end();
+    const secret = vendorKey.split('_')[3] ?? '';
+    expect(rows.length).toBeGreaterThan(0);
+    expect(rows.some(({ row }) => row.includes(secret.slice(0, 32)))).toBe(false);
+  });
+});
+
+async function freshAdmin(database: FreshDatabase) {
+  const { Client } = (await import('pg')).default;
+  const client = new Client({ connectionString: database.url });
+  await client.connect();
+  return client;
+}
