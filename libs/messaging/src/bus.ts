@@ -1,5 +1,5 @@
 import { jetstream, type JetStreamClient } from '@nats-io/jetstream';
-import { errors, headers, RequestError, type NatsConnection } from '@nats-io/transport-node';
+import { errors, headers, type NatsConnection } from '@nats-io/transport-node';
 import {
   ImsError,
   parse,
@@ -14,6 +14,7 @@ import {
   type WireError,
 } from '#contracts';
 import { createLogger, runInContext } from '#platform';
+import { linkOf } from './link.js';
 import { checkSize, contextOf, decode, encode, headersFor, labelOf, type MessageContext } from './wire.js';
 
 /** How a call is answered. */
@@ -24,18 +25,19 @@ const PUBLISH_TIMEOUT_MS = 5_000;
 
 const log = createLogger('messaging');
 
-/** Nobody subscribes to the subject. The JetStream client wraps it once more. */
-function isNobody(thrown: unknown): boolean {
-  if (thrown instanceof errors.NoRespondersError) return true;
-  if (thrown instanceof RequestError && thrown.isNoResponders()) return true;
-  return thrown instanceof Error && thrown.cause !== undefined && isNobody(thrown.cause);
+/** The error itself and what it was made from: the client wraps what happened to a request up to twice. */
+function* causes(thrown: unknown): Generator {
+  for (let error = thrown; error !== undefined; error = error instanceof Error ? error.cause : undefined) yield error;
 }
+const isNobody = (thrown: unknown): boolean =>
+  [...causes(thrown)].some((error) => error instanceof errors.NoRespondersError);
 
 /** Why a request did not get through, as a catalogue error: `forbidden` by the server's permissions, else `unavailable`. */
 function failure(thrown: unknown, what: string, whenNobody: string): ImsError {
   const options = { cause: thrown };
-  if (thrown instanceof errors.PermissionViolationError) {
-    const detail = `${what}: NATS does not permit ${thrown.operation} on ${thrown.subject}`;
+  const denied = [...causes(thrown)].find((error) => error instanceof errors.PermissionViolationError);
+  if (denied instanceof errors.PermissionViolationError) {
+    const detail = `${what}: NATS does not permit ${denied.operation} on ${denied.subject}`;
     return new ImsError('forbidden', detail, [], options);
   }
   const why = isNobody(thrown) ? whenNobody : thrown instanceof Error ? thrown.message : 'failed';
@@ -51,7 +53,7 @@ export class Bus {
     readonly connection: NatsConnection,
     options: { readonly onMissingStream?: () => void } = {},
   ) {
-    this.#stream = jetstream(connection, { timeout: PUBLISH_TIMEOUT_MS });
+    this.#stream = jetstream(connection);
     this.#onMissingStream = options.onMissingStream ?? (() => undefined);
   }
 
@@ -62,10 +64,11 @@ export class Bus {
   async call<B extends object, R extends object>(contract: Call<B, R>, body: B, parts: SubjectParts = {}): Promise<R> {
     const subject = subjectOf(contract, parts);
     const data = encode(labelOf(contract), body);
+    const sent = headersFor(contract);
     let answer: Reply;
     try {
-      const options = { timeout: contract.timeoutMs, headers: headersFor(contract) };
-      answer = (await this.connection.request(subject, data, options)).json<Reply>();
+      const send = (timeout: number) => this.connection.request(subject, data, { timeout, headers: sent });
+      answer = (await linkOf(this.connection).request(contract.timeoutMs, send)).json<Reply>();
     } catch (thrown) {
       throw failure(thrown, `${contract.servedBy} (${contract.name})`, 'nobody answers');
     }
@@ -91,7 +94,9 @@ export class Bus {
   async store(subject: string, sent: ReturnType<typeof headers>, data: Uint8Array, messageId: string): Promise<void> {
     checkSize(subject, data.length);
     try {
-      await this.#stream.publish(subject, data, { msgID: messageId, headers: sent });
+      const send = (timeout: number) =>
+        this.#stream.publish(subject, data, { msgID: messageId, headers: sent, timeout });
+      await linkOf(this.connection).persist(PUBLISH_TIMEOUT_MS, send);
     } catch (thrown) {
       if (isNobody(thrown)) this.#onMissingStream();
       // A full stream (10077) refuses; the sender keeps the message until there is room.

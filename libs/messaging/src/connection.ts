@@ -1,4 +1,5 @@
 import { connect, wsconnect, type NatsConnection, type Status } from '@nats-io/transport-node';
+import { linkOf } from './link.js';
 import { natsAuthenticator, type NatsCredentials } from './nats-auth.js';
 
 export interface NatsOptions {
@@ -46,6 +47,8 @@ export async function connectNats(options: NatsOptions): Promise<NatsConnection>
     maxPingOut: 2,
     noAsyncTraces: true,
   });
+  // Now, while it is known to be up.
+  linkOf(connection);
   if (options.onStatus) void report(connection, options.onStatus);
   return connection;
 }

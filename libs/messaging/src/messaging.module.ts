@@ -107,7 +107,7 @@ class MessagingRuntime implements OnApplicationBootstrap {
 
   /** A server that comes back may have lost its streams, and has forgotten every pull request. */
   async #watch(connection: NatsConnection): Promise<void> {
-    const timer = setInterval(() => this.#check(), TOPOLOGY_CHECK_MS);
+    const timer = setInterval(() => this.#check(), TOPOLOGY_CHECK_MS).unref();
     for await (const status of connection.status()) {
       if (status.type !== 'reconnect') continue;
       this.#check();

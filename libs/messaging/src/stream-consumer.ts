@@ -12,6 +12,7 @@ import { backoffMs, createLogger, runInContext, sleep, type RequestContext } fro
 import { type Bus } from './bus.js';
 import { type BoundHandler } from './handlers.js';
 import { type Observe } from './observer.js';
+import { linkOf } from './link.js';
 import { RETRY_DELAYS, settleOutcome, settleThrown, type Outcome, type Settlement } from './settlement.js';
 import { ACK_WAIT_MS, type DurableConsumer, type Topology } from './topology.js';
 import { contextOf, decode, labelOf, serviceToken } from './wire.js';
@@ -32,6 +33,7 @@ export const CONSUMER_DEFAULTS: ConsumerOptions = { concurrency: 32, ackWaitMs: 
  */
 const PULL_EXPIRES_MS = 6_000;
 const PULL_HEARTBEAT_MS = 2_000;
+const LOOK_UP_TIMEOUT_MS = 5_000;
 /** A pull that lasted so long was sound: its end is a first failure again. */
 const SETTLED_MS = 10_000;
 /** A message of a contract that nobody here handles (a replica of another version may) waits so long. */
@@ -102,7 +104,7 @@ export class StreamConsumer {
 
   async #run(): Promise<void> {
     const { stream, name } = this.durable;
-    const beat = setInterval(() => this.#keep(), this.options.ackWaitMs / 3);
+    const beat = setInterval(() => this.#keep(), this.options.ackWaitMs / 3).unref();
     let failures = 0;
     while (!this.#stopping.signal.aborted && !this.#connection.isClosed()) {
       const startedMs = performance.now();
@@ -127,7 +129,8 @@ export class StreamConsumer {
   /** One subscription to the durable; returns when it was stopped, throws when the durable or the stream is gone. */
   async #pull(): Promise<void> {
     const { stream, name } = this.durable;
-    const consumer = await jetstream(this.#connection).consumers.get(stream, name);
+    const find = (timeout: number) => jetstream(this.#connection, { timeout }).consumers.get(stream, name);
+    const consumer = await linkOf(this.#connection).request(LOOK_UP_TIMEOUT_MS, find);
     this.#messages = await consumer.consume({
       max_messages: this.options.concurrency,
       expires: PULL_EXPIRES_MS,

@@ -24,6 +24,7 @@ import {
   type StreamDeclaration,
 } from '#contracts';
 import { createLogger } from '#platform';
+import { linkOf } from './link.js';
 import { serviceToken } from './wire.js';
 
 const log = createLogger('topology');
@@ -48,6 +49,8 @@ const DUPLICATE_WINDOW_MS = 120_000;
 export const ACK_WAIT_MS = 10_000;
 /** An agent answers for an offer (claims or drops it) well within this time. */
 const OFFER_ACK_WAIT_MS = 30_000;
+/** Twenty streams in a cluster that is still choosing its leaders. */
+const ENSURE_TIMEOUT_MS = 30_000;
 /** Messages out at all replicas of a service at a time. Those that wait for a retry count. */
 const MAX_ACK_PENDING = 1_000;
 
@@ -105,7 +108,9 @@ function settingsOf(declared: StreamDeclaration, replicas: number | undefined, s
   };
 }
 
-const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+/** Lists of subjects are sets: newer servers answer them sorted. */
+const ordered = (value: unknown): unknown => (Array.isArray(value) ? value.map(String).sort() : value);
+const same = (a: unknown, b: unknown): boolean => JSON.stringify(ordered(a)) === JSON.stringify(ordered(b));
 /** What a server refuses to change on an existing stream; a difference needs an operator who decides about the content. */
 const FIXED = ['storage', 'discard', 'max_consumers'] as const;
 
@@ -139,9 +144,11 @@ export class Topology {
 
   /** Makes what is missing and updates what differs. Callers at the same time share one run. Throws JetStream's error. */
   ensure(): Promise<void> {
-    this.#running ??= this.#ensure().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running ??= linkOf(this.connection)
+      .request(ENSURE_TIMEOUT_MS, () => this.#ensure())
+      .finally(() => {
+        this.#running = undefined;
+      });
     return this.#running;
   }
 
@@ -187,7 +194,7 @@ export class Topology {
   async #durable(manager: JetStreamManager, { stream, name, filters }: DurableConsumer): Promise<void> {
     await ensureConsumer(manager, stream, {
       durable_name: name,
-      ...(filters.length === 1 ? { filter_subject: filters[0] ?? '' } : { filter_subjects: [...filters] }),
+      filter_subjects: [...filters],
       ack_policy: AckPolicy.Explicit,
       deliver_policy: DeliverPolicy.All,
       ack_wait: nanos(this.options.ackWaitMs ?? ACK_WAIT_MS),
@@ -243,13 +250,11 @@ async function ensureConsumer(manager: JetStreamManager, stream: string, want: C
   }
   const changed = Object.entries(want).filter(([key, value]) => !same(have.config[key as keyof ConsumerConfig], value));
   if (changed.length > 0) {
-    // Going from one filter to several: the old field must go, the server refuses both.
-    const { filter_subject: one, filter_subjects: several, ...rest } = have.config;
-    log.info(
-      { stream, consumer: want.durable_name, settings: changed.map(([key]) => key), one, several },
-      'durable updated',
-    );
-    await manager.consumers.update(stream, want.durable_name, { ...rest, ...want });
+    // The client lays this over what is there, and the server refuses both forms of a filter together.
+    const { filter_subject: _old, ...config } = { ...have.config, ...want };
+    const filter = want.filter_subject === undefined ? { filter_subject: '' } : { filter_subject: want.filter_subject };
+    await manager.consumers.update(stream, want.durable_name, { ...config, ...filter });
+    log.info({ stream, consumer: want.durable_name, settings: changed.map(([key]) => key) }, 'durable updated');
   }
 }
 
