@@ -1,0 +1,20 @@
+export {
+  agentMain,
+  parseAgentCommand,
+  untilStopped,
+  usage,
+  UsageError,
+  type AgentCommand,
+  type AgentProgram,
+} from './cli.js';
+export { AgentModule, type AgentModuleOptions } from './agent.module.js';
+export { AgentRuntime, type AgentOptions } from './agent-runtime.js';
+export { type JobHandler, type StepCommand, type StepContext, type StepDefinition } from './handler.js';
+export { NoopHandler } from './noop-handler.js';
+export { Identity, type EnrolOptions } from './identity.js';
+export { RegistryTokens, type RegistryTokensOptions } from './agent-request.js';
+export { AgentClock } from './session.js';
+export { Processes, type Command, type CommandResult, type ProcessesOptions } from './processes.js';
+export { Redactor } from './redactor.js';
+export { type LogLevel } from './log-shipper.js';
+export { assertPrivate, privateDirectory, writePrivate } from './files.js';

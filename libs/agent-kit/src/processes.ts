@@ -1,0 +1,386 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { constants as fsConstants } from 'node:fs';
+import { access, mkdir, stat } from 'node:fs/promises';
+import { constants as osConstants } from 'node:os';
+import { delimiter, isAbsolute, resolve } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { type Readable, type Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ImsError, LIMITS } from '#contracts';
+import { LineSplitter } from './lines.js';
+import { bootId, findMembers, startOf, type Member } from './proc.js';
+
+/**
+ * The only door to other programs. Each command runs in a process group (and session) of its own, led by a keeper: a
+ * shell that holds the read end of a pipe from this process. However this process ends (kill -9, out of memory), the
+ * kernel closes the pipe, and the keeper kills the whole group at once; no PID file, no next start is needed for it.
+ *
+ * fd 3 is that pipe; the command does not get it. The keeper catches INT and TERM with a no-op (a caught signal is back
+ * to its default in the command, an ignored one would stay ignored there), runs the command in the foreground (a
+ * background command of a non-interactive shell has SIGINT ignored, and terraform would never unlock), and answers its
+ * exit code. `$1` is a lease file or empty: the second watcher ends the group when the time in it (seconds of
+ * /proc/uptime) has come, which holds also when this process is stopped (SIGSTOP, a frozen container) and cannot.
+ */
+const KEEPER = `
+trap : INT TERM HUP QUIT
+lease=$1
+shift
+{ trap '' INT TERM HUP QUIT; read -r x <&3; kill -s KILL -- -$$; } </dev/null >/dev/null 2>&1 &
+[ -z "$lease" ] || { trap '' INT TERM HUP QUIT
+  while sleep 1; do
+    end=
+    read -r end <"$lease"
+    [ -n "$end" ] && read -r up x </proc/uptime || continue
+    [ "\${up%%.*}" -lt "$end" ] || kill -s KILL -- -$$
+  done; } </dev/null >/dev/null 2>&1 3<&- &
+"$@" 3<&-
+exit $?
+`;
+
+/** How often a group that should be gone is looked at; grows to MAX. */
+const POLL_MS = 5;
+const POLL_MAX_MS = 100;
+/** Something outside the group may hold the output open; its lines are not waited for longer than this. */
+const OUTPUT_CLOSE_MS = 1_000;
+export const MARK_VARIABLE = 'IMS_ATTEMPT_MARK';
+
+export type OutputStream = 'stdout' | 'stderr';
+
+export interface Command {
+  /** Name on the PATH, or an absolute path. */
+  readonly command: string;
+  /** Visible to every user of the host: never a secret. */
+  readonly args: readonly string[];
+  readonly cwd: string;
+  /** Added to PATH, HOME and LANG; nothing else of the agent's own environment is passed. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: string | Uint8Array;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  /** `cut`: the line was longer than can be kept. */
+  readonly onLine: (stream: OutputStream, line: string, cut: boolean) => void;
+  /** When given, stdout is returned (and not given to onLine); more than this is an error. */
+  readonly maxOutputBytes?: number;
+}
+
+export interface CommandResult {
+  /** As a shell says it: 128 + n when a signal ended the command. */
+  readonly exitCode: number;
+  readonly signal?: NodeJS.Signals;
+  readonly durationMs: number;
+  readonly stdout?: string;
+}
+
+/** What identifies a process group after a crash: numbers are reused, start times (clock ticks since boot) tell. */
+export interface GroupMark {
+  readonly pgid: number;
+  readonly started: string;
+  readonly boot: string;
+  /** Value of the variable that every process of the attempt has in its environment. */
+  readonly mark: string;
+}
+
+export interface ProcessesOptions {
+  /** HOME of the commands. */
+  readonly home: string;
+  /** File with the second of /proc/uptime at which the groups must be gone; see LeaseFile. */
+  readonly leaseFile?: string;
+  readonly onStart?: (mark: GroupMark) => void;
+  readonly onEnd?: (mark: GroupMark) => void;
+  readonly cancelSigtermMs?: number;
+  readonly cancelSigkillMs?: number;
+  /** Default: the agent's own. */
+  readonly path?: string;
+}
+
+interface Life {
+  readonly pgid: number;
+  /** Members seen so far; one that moves to a session of its own is still killed. */
+  readonly seen: Map<number, string>;
+  killing: boolean;
+  signalled: boolean;
+}
+
+/** The commands of one attempt. */
+export class Processes {
+  private readonly lives = new Set<Life>();
+  private readonly mark = randomBytes(12).toString('hex');
+  private readonly path: string;
+
+  constructor(private readonly options: ProcessesOptions) {
+    this.path = options.path ?? process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin';
+  }
+
+  get running(): number {
+    return this.lives.size;
+  }
+
+  /**
+   * Runs a command and resolves when its whole group is gone: that is the proof a cancel needs. What the command left
+   * in its group is killed when it ends. An abort sends SIGINT, later SIGTERM, later SIGKILL, and throws the abort's
+   * reason (an ImsError) or `cancelled`. Also throws `tool_missing`, `timed_out`, `agent_error` (too much output).
+   */
+  async run(command: Command): Promise<CommandResult> {
+    command.signal.throwIfAborted();
+    const program = await this.resolve(command.command, command.env?.['PATH'] ?? this.path);
+    await mkdir(command.cwd, { recursive: true });
+    const startedAt = performance.now();
+    const child = spawn('/bin/sh', ['-c', KEEPER, 'keeper', this.options.leaseFile ?? '', program, ...command.args], {
+      detached: true,
+      cwd: command.cwd,
+      env: this.environment(command.env),
+      stdio: [command.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', 'pipe'],
+    });
+    const pgid = await started(child);
+    const life: Life = { pgid, seen: new Map(), killing: false, signalled: false };
+    this.lives.add(life);
+    const mark: GroupMark = { pgid, started: startOf(pgid) ?? '', boot: bootId(), mark: this.mark };
+    this.options.onStart?.(mark);
+    const output = collect(child, command);
+    const stop = this.stopper(life, command);
+    try {
+      const end = await ended(child);
+      stop.clear();
+      await this.untilGone(life);
+      await output.closed();
+      if (stop.cause() !== undefined && life.signalled) throw stop.cause() as Error;
+      const result = resultOf(end, performance.now() - startedAt);
+      if (command.maxOutputBytes === undefined) return result;
+      return { ...result, stdout: output.text(command.command, command.maxOutputBytes) };
+    } finally {
+      stop.clear();
+      child.stdio[3]?.destroy();
+      this.lives.delete(life);
+      this.options.onEnd?.(mark);
+    }
+  }
+
+  /** SIGKILL to everything that runs, and to what escaped from its group. Returns at once; `run` tells when it is gone. */
+  killNow(): void {
+    for (const life of this.lives) this.kill(life);
+  }
+
+  /** Kills what left its group and session (daemons); called when an attempt is over. */
+  async dispose(): Promise<void> {
+    this.killNow();
+    for (let wait = POLL_MS; ; wait = Math.min(wait * 2, POLL_MAX_MS)) {
+      const left = findMembers({ variable: `${MARK_VARIABLE}=${this.mark}` });
+      if (left.length === 0) return;
+      for (const member of left) signal(member.pid, 'SIGKILL');
+      await delay(wait);
+    }
+  }
+
+  /** The ladder of a cancel or a time-out. */
+  private stopper(life: Life, command: Command): { clear(): void; cause(): Error | undefined } {
+    const timers: NodeJS.Timeout[] = [];
+    let cause: Error | undefined;
+    const begin = (why: Error): void => {
+      if (cause !== undefined) return;
+      cause = why;
+      const after = (ms: number, act: () => void): void => void timers.push(setTimeout(act, ms));
+      this.remember(life);
+      life.signalled = true;
+      signal(-life.pgid, 'SIGINT');
+      after(this.options.cancelSigtermMs ?? LIMITS.cancelSigtermMs, () => {
+        this.remember(life);
+        signal(-life.pgid, 'SIGTERM');
+      });
+      after(this.options.cancelSigkillMs ?? LIMITS.cancelSigkillMs, () => this.kill(life));
+    };
+    const onAbort = (): void => {
+      const reason: unknown = command.signal.reason;
+      begin(reason instanceof ImsError ? reason : new ImsError('cancelled'));
+    };
+    const deadline = setTimeout(
+      () => begin(new ImsError('timed_out', `${command.command} ran longer than ${command.timeoutMs} ms`)),
+      Math.min(command.timeoutMs, 2 ** 31 - 1),
+    );
+    if (command.signal.aborted) onAbort();
+    else command.signal.addEventListener('abort', onAbort, { once: true });
+    return {
+      clear: () => {
+        command.signal.removeEventListener('abort', onAbort);
+        clearTimeout(deadline);
+        timers.forEach((timer) => clearTimeout(timer));
+      },
+      // killNow comes with an abort whose reason says why; without one it is a cancel all the same.
+      cause: () => cause ?? (life.killing && life.signalled ? new ImsError('cancelled') : undefined),
+    };
+  }
+
+  private kill(life: Life): void {
+    life.killing = true;
+    life.signalled = true;
+    // The group first, in one call, then what the snapshot finds outside of it.
+    const members = this.remember(life);
+    signal(-life.pgid, 'SIGKILL');
+    for (const member of members) if (member.pgrp !== life.pgid) signal(member.pid, 'SIGKILL');
+  }
+
+  private remember(life: Life): Member[] {
+    const members = findMembers({ group: life.pgid, seen: life.seen });
+    for (const member of members) life.seen.set(member.pid, member.started);
+    return members;
+  }
+
+  /** The command has ended: its group goes with it. Never resolves while one member (not a zombie) is there. */
+  private async untilGone(life: Life): Promise<void> {
+    for (let wait = POLL_MS; ; wait = Math.min(wait * 2, POLL_MAX_MS)) {
+      signal(-life.pgid, 'SIGKILL');
+      const left = this.remember(life);
+      if (left.length === 0) return;
+      for (const member of left) signal(member.pid, 'SIGKILL');
+      await delay(wait);
+    }
+  }
+
+  private environment(given: Readonly<Record<string, string>> = {}): Record<string, string> {
+    return {
+      PATH: this.path,
+      HOME: this.options.home,
+      LANG: 'C.UTF-8',
+      ...given,
+      [MARK_VARIABLE]: this.mark,
+    };
+  }
+
+  private async resolve(command: string, path: string): Promise<string> {
+    const places = isAbsolute(command) ? [command] : path.split(delimiter).map((dir) => resolve(dir, command));
+    for (const place of places) if (await isProgram(place)) return place;
+    throw new ImsError('tool_missing', `the program ${command} is not installed at the agent (PATH ${path})`);
+  }
+}
+
+async function isProgram(file: string): Promise<boolean> {
+  try {
+    await access(file, fsConstants.X_OK);
+    return (await stat(file)).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Kills what an earlier life of the agent left running. A group whose leader is another process by now (other start
+ * time, other boot) is not touched; what carries the attempt's mark in its environment is. Resolves when it is gone.
+ */
+export async function killLeftovers(marks: readonly GroupMark[]): Promise<number> {
+  const ours = marks.filter((mark) => mark.boot === bootId());
+  const killed = new Set<number>();
+  for (let wait = POLL_MS; ; wait = Math.min(wait * 2, POLL_MAX_MS)) {
+    let left = 0;
+    for (const mark of ours) {
+      const leader = startOf(mark.pgid);
+      const members = [
+        ...(leader !== undefined && leader === mark.started ? findMembers({ group: mark.pgid }) : []),
+        ...findMembers({ variable: `${MARK_VARIABLE}=${mark.mark}` }),
+      ];
+      for (const member of members) {
+        left += 1;
+        killed.add(member.pid);
+        signal(member.pid, 'SIGKILL');
+      }
+    }
+    if (left === 0) return killed.size;
+    await delay(wait);
+  }
+}
+
+/** True when there was somebody to signal. */
+function signal(pid: number, name: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, name);
+  } catch {
+    return false;
+  }
+}
+
+async function started(child: ChildProcess): Promise<number> {
+  await new Promise<void>((done, fail) => {
+    child.once('spawn', done);
+    child.once('error', (error) =>
+      fail(new ImsError('agent_error', `a program could not be started: ${error.message}`, [], { cause: error })),
+    );
+  });
+  if (child.pid === undefined) throw new ImsError('agent_error', 'a program could not be started');
+  return child.pid;
+}
+
+interface End {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+function ended(child: ChildProcess): Promise<End> {
+  return new Promise((done) => {
+    if (child.exitCode !== null || child.signalCode !== null) done({ code: child.exitCode, signal: child.signalCode });
+    else child.once('exit', (code, by) => done({ code, signal: by }));
+  });
+}
+
+function resultOf(end: End, durationMs: number): CommandResult {
+  const number = end.signal === null ? undefined : osConstants.signals[end.signal];
+  const exitCode = end.code ?? 128 + (number ?? 0);
+  const name = Object.entries(osConstants.signals).find(([, value]) => value === exitCode - 128)?.[0];
+  return {
+    exitCode,
+    ...(exitCode > 128 && name !== undefined ? { signal: name as NodeJS.Signals } : {}),
+    durationMs: Math.round(durationMs),
+  };
+}
+
+interface Output {
+  closed(): Promise<void>;
+  text(command: string, maxBytes: number): string;
+}
+
+function collect(child: ChildProcess, command: Command): Output {
+  const streams = [child.stdout, child.stderr].filter((stream) => stream !== null);
+  const kept: Buffer[] = [];
+  let keptBytes = 0;
+  const capture = command.maxOutputBytes;
+  const lines = (stream: OutputStream, from: Readable): void => {
+    const splitter = new LineSplitter((line, cut) => command.onLine(stream, line, cut));
+    from.on('data', (chunk: Buffer) => splitter.write(chunk));
+    from.on('close', () => splitter.end());
+  };
+  if (child.stderr !== null) lines('stderr', child.stderr);
+  if (child.stdout !== null && capture === undefined) lines('stdout', child.stdout);
+  else {
+    child.stdout?.on('data', (chunk: Buffer) => {
+      keptBytes += chunk.length;
+      if (keptBytes <= (capture ?? 0)) kept.push(chunk);
+    });
+  }
+  // The other end may go at any time; what that means is told by the exit code.
+  for (const stream of [...streams, child.stdin, child.stdio[3] as Writable | Readable | null]) {
+    stream?.on('error', () => undefined);
+  }
+  (child.stdio[3] as Readable).resume();
+  child.stdin?.end(command.stdin);
+  const closed = streams.map(
+    (stream) =>
+      new Promise<void>((done) => {
+        if (stream.closed) done();
+        else stream.once('close', done);
+      }),
+  );
+  return {
+    closed: async () => {
+      const limit = new AbortController();
+      await Promise.race([
+        Promise.all(closed),
+        delay(OUTPUT_CLOSE_MS, undefined, { signal: limit.signal }).catch(() => undefined),
+      ]);
+      limit.abort();
+      streams.forEach((stream) => stream.destroy());
+      await Promise.all(closed);
+    },
+    text: (name, maxBytes) => {
+      if (keptBytes > maxBytes) throw new ImsError('agent_error', `${name} wrote more than ${maxBytes} bytes`);
+      return Buffer.concat(kept).toString('utf8');
+    },
+  };
+}
