@@ -32,10 +32,14 @@ export default tseslint.config(
     rules: {
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
+      // Wire shapes are classes for their decorators' sake; a literal of the same form is as good.
+      '@typescript-eslint/no-unsafe-class-instance-assignment': 'off',
+      '@typescript-eslint/no-misused-spread': 'off',
       '@typescript-eslint/no-extraneous-class': 'off',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
       '@typescript-eslint/no-unnecessary-condition': 'off',
       '@typescript-eslint/unbound-method': 'off',
+      '@typescript-eslint/no-unused-vars': ['error', { varsIgnorePattern: '^_', argsIgnorePattern: '^_' }],
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       '@typescript-eslint/no-unnecessary-type-parameters': 'off',
       'no-restricted-syntax': ['error', noProcessEnv, noExportStar, noForwardRef],
@@ -49,6 +53,7 @@ export default tseslint.config(
   {
     files: [
       '**/config.ts',
+      'apps/*/src/main.ts',
       'libs/stack/**/*.ts',
       'libs/testing/**/*.ts',
       'test/**/*.ts',

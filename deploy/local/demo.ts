@@ -2,7 +2,7 @@ import 'reflect-metadata';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Build, type Job, type Release } from '#contracts';
+import { type Job, type Release } from '#contracts';
 import { PROJECT_ROOT, requireTool, ToolMissing } from '#stack';
 import { AGENT_TOOLS, startBuildAgent, startCustomer, type Customer } from './agents.js';
 import { startPlatform, type Platform } from './platform.js';
@@ -133,6 +133,7 @@ function report(release: Release, builds: readonly JobHistory[], histories: read
     release.components.map(({ name, kind, artifact }) => {
       const sync = of(histories, 'sync', name);
       const apply = of(histories, 'apply', name);
+      const { bytes_copied: copied = 0 } = (sync?.job.result ?? {}) as Record<string, number>;
       const { created = 0, updated = 0, deleted = 0 } = (apply?.job.result ?? {}) as Record<string, number>;
       return [
         name,
@@ -140,7 +141,7 @@ function report(release: Release, builds: readonly JobHistory[], histories: read
         artifact.digest.slice(0, 19),
         time(of(builds, 'build', name)),
         time(sync),
-        `${String(sync?.job.result?.bytes_copied ?? '-')} B`,
+        `${copied} B`,
         time(apply),
         apply?.job.result?.changed === false ? 'none' : `+${created} ~${updated} -${deleted}`,
       ];

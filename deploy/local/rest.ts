@@ -33,9 +33,9 @@ export class RestClient {
       const problem = parseObject(text);
       throw new RestProblem(
         response.status,
-        String(problem.code ?? 'unknown'),
-        String(problem.detail ?? text.slice(0, 500)),
-        String(problem.next ?? ''),
+        textOf(problem.code, 'unknown'),
+        textOf(problem.detail, text.slice(0, 500)),
+        textOf(problem.next, ''),
       );
     }
     return JSON.parse(text) as T;
@@ -62,6 +62,8 @@ export class RestClient {
     return rows;
   }
 }
+
+const textOf = (value: unknown, otherwise: string): string => (typeof value === 'string' ? value : otherwise);
 
 function parseObject(text: string): Record<string, unknown> {
   try {

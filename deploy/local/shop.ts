@@ -12,7 +12,7 @@ import {
   type Release,
   type VendorAccount,
 } from '#contracts';
-import { MEDIA_TYPE, pushArtifact, RegistryClient } from '#oci';
+import { pushArtifact, RegistryClient } from '#oci';
 import { keptSecret, PROJECT_ROOT } from '#stack';
 import { type Platform } from './platform.js';
 import { gitRepositoryOf, readProduct, type Product } from './product.js';
@@ -23,20 +23,19 @@ export const EXAMPLE = join(PROJECT_ROOT, 'examples', 'shop');
 
 /** An image in the registry that stands for the outside world: what a public registry would hold. Same bytes, same digest. */
 export async function publishUpstreamImage(platform: Platform): Promise<string> {
-  const client = new RegistryClient({ url: platform.upstreamRegistry.url });
+  const client = new RegistryClient({ baseUrl: platform.upstreamRegistry.url });
   const config = {
     architecture: 'amd64',
     os: 'linux',
     config: { Cmd: ['/cache'] },
     rootfs: { type: 'layers', diff_ids: [] },
   };
-  const { digest } = await pushArtifact(
-    { client, repository: 'library/cache' },
-    {
-      config: { mediaType: MEDIA_TYPE.imageConfig, bytes: Buffer.from(JSON.stringify(config)) },
-      layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar', bytes: Buffer.alloc(1024) }],
-    },
-  );
+  const { digest } = await pushArtifact({
+    client,
+    repository: 'library/cache',
+    config: { mediaType: 'application/vnd.oci.image.config.v1+json', bytes: Buffer.from(JSON.stringify(config)) },
+    layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar', bytes: Buffer.alloc(1024) }],
+  });
   return `${platform.upstreamRegistry.host}/library/cache@${digest}`;
 }
 

@@ -1,0 +1,14 @@
+import { EnvInt, EnvSecret, EnvText, EnvUrl, EnvUrls } from '#platform';
+
+/** Telemetry's environment. Every name also has a `…_FILE` form that names a file with the value. */
+export class TelemetryConfig {
+  @EnvUrl({ protocols: ['postgres', 'postgresql'] }) DATABASE_URL: string;
+  @EnvUrls({ protocols: ['nats', 'tls', 'ws', 'wss'] }) NATS_URLS: string[];
+  @EnvText() NATS_JWT: string;
+  @EnvSecret() NATS_SEED: string;
+  @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
+  /** 0: any free port; it is in the `ready` log line. */
+  @EnvInt({ default: 8082, min: 0, max: 65_535 }) HTTP_PORT: number;
+  /** Agent vitals older than this are deleted. */
+  @EnvInt({ default: 7, min: 1, max: 365 }) VITALS_DAYS: number;
+}
