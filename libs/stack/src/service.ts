@@ -8,6 +8,8 @@ export interface ServiceOptions {
   readonly name: string;
   /** The app, when it is not called like the process: several agents are one app. */
   readonly app?: string;
+  /** The script to run, when it is no app of this project. */
+  readonly main?: string;
   readonly env: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
   readonly logFile: string;
@@ -48,7 +50,7 @@ async function answers(url: string): Promise<boolean> {
  */
 export async function startService(options: ServiceOptions): Promise<RunningService> {
   const { name, readyUrl, readyLog } = options;
-  const main = join(PROJECT_ROOT, 'dist/apps', options.app ?? name, 'src/main.js');
+  const main = options.main ?? join(PROJECT_ROOT, 'dist/apps', options.app ?? name, 'src/main.js');
   if (!existsSync(main)) throw new Error(`${main} is missing: build first (npm run build)`);
   const server = supervise(() => ({
     name,
