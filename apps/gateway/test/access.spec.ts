@@ -1,12 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { Client } from 'pg';
 import { newId, type IdKind, type KeyId } from '#contracts';
-import { freshDatabase, startNats, type FreshDatabase, type NatsServer } from '#stack';
+import { freshDatabase, startNats } from '#stack';
 import { mintApiKey } from '../src/access/api-key.js';
 import { paramsOf, ROUTES, type DeclaredRoute } from '../src/edge/routes.js';
-import { Gateway, OPERATOR_KEY, Peer } from './harness.js';
+import { OPERATOR_KEY, type Gateway } from './harness.js';
+import { startWorld, type World } from './world.js';
 
 /** A body that each route with one accepts; a route without an entry here fails the suite. */
 const BODIES: Record<string, object> = {
@@ -30,35 +29,16 @@ const pathOf = (route: DeclaredRoute): string =>
 const title = (route: DeclaredRoute): string => `${route.method} ${route.path}`;
 
 describe('who may call what', () => {
-  let dir: string;
-  let database: FreshDatabase;
-  let nats: NatsServer;
+  let world: World;
   let gateway: Gateway;
-  let scheduler: Peer;
-  let others: Peer[];
   let vendorKey: string;
-  const vendorId = newId('vendor');
 
   beforeAll(async () => {
-    dir = await mkdtemp(join(tmpdir(), 'gateway-access-'));
-    [nats, database] = await Promise.all([startNats({ dir }), freshDatabase()]);
-    const infrastructure = {
-      databaseUrl: await database.provisionService('gateway'),
-      natsUrl: nats.url,
-      creds: nats.serviceCreds,
-    };
-    scheduler = await Peer.start('job-scheduler', infrastructure);
-    others = [await Peer.start('telemetry', infrastructure), await Peer.start('registry-token', infrastructure)];
-    gateway = await Gateway.start(infrastructure);
-    vendorKey = await gateway.keyFor(vendorId);
+    world = await startWorld({ startNats, freshDatabase });
+    gateway = world.gateway;
+    vendorKey = world.key;
   });
-  afterAll(async () => {
-    await gateway.stop();
-    await Promise.all([scheduler, ...others].map((peer) => peer.stop()));
-    await nats.stop();
-    await database.drop();
-    await rm(dir, { recursive: true });
-  });
+  afterAll(() => world.stop());
 
   const send = (route: DeclaredRoute, key?: string) =>
     gateway.send(route.method, pathOf(route), {
@@ -91,14 +71,14 @@ describe('who may call what', () => {
 
   for (const route of ROUTES.filter(({ access, path }) => access === 'vendor' && path.includes('{'))) {
     it(`${title(route)} answers 404 to an id of another vendor, and asks nobody else about it`, async () => {
-      const before = others.map((peer) => peer.calls.length);
+      const before = [world.telemetry, world.tokens].map((peer) => peer.calls.length);
       const { status, body } = await send(route, vendorKey);
       expect([status, body['code']]).toEqual([404, 'not_found']);
-      expect(others.map((peer) => peer.calls.length)).toEqual(before);
+      expect([world.telemetry, world.tokens].map((peer) => peer.calls.length)).toEqual(before);
     });
 
     it(`${title(route)} answers 404 to what is not an id, without asking anybody`, async () => {
-      const before = scheduler.calls.length;
+      const before = world.scheduler.calls.length;
       const path = route.path.replace(/\{\w+\}/, 'app_*');
       const { status, body } = await gateway.send(route.method, path, {
         key: vendorKey,
@@ -106,7 +86,7 @@ describe('who may call what', () => {
         headers: { 'if-match': '*' },
       });
       expect([status, body['code']]).toEqual([404, 'not_found']);
-      expect(scheduler.calls.length).toBe(before);
+      expect(world.scheduler.calls.length).toBe(before);
     });
   }
 
@@ -126,25 +106,25 @@ describe('who may call what', () => {
     const [, , otherId] = other.split('_');
     const forged = mintApiKey(`key_${id}` as KeyId).text;
     expect((await gateway.send('GET', '/v1/apps', { key: forged })).status).toBe(401);
-    const admin = await freshAdmin(database);
-    await admin.query('UPDATE gateway.api_keys SET revoked_at = now() WHERE id = $1', [`key_${otherId}`]);
-    await admin.end();
+    await sql(world.databaseUrl, 'UPDATE gateway.api_keys SET revoked_at = now() WHERE id = $1', [`key_${otherId}`]);
     expect((await gateway.send('GET', '/v1/apps', { key: other })).status).toBe(401);
   });
 
   it('keeps no secret of a key in the database', async () => {
-    const admin = await freshAdmin(database);
-    const { rows } = await admin.query<{ row: string }>('SELECT api_keys::text AS row FROM gateway.api_keys');
-    await admin.end();
+    const rows = await sql<{ row: string }>(world.databaseUrl, 'SELECT api_keys::text AS row FROM gateway.api_keys');
     const secret = vendorKey.split('_')[3] ?? '';
     expect(rows.length).toBeGreaterThan(0);
     expect(rows.some(({ row }) => row.includes(secret.slice(0, 32)))).toBe(false);
   });
 });
 
-async function freshAdmin(database: FreshDatabase) {
-  const { Client } = (await import('pg')).default;
-  const client = new Client({ connectionString: database.url });
+/** What the superuser sees in the gateway's tables. */
+async function sql<T extends object>(url: string, text: string, params: unknown[] = []): Promise<T[]> {
+  const client = new Client({ connectionString: url });
   await client.connect();
-  return client;
+  try {
+    return (await client.query<T>(text, params)).rows;
+  } finally {
+    await client.end();
+  }
 }

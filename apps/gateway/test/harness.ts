@@ -15,6 +15,7 @@ import { loadConfig } from '#platform';
 import { ApiKeys } from '../src/access/api-keys.js';
 import { GatewayConfig } from '../src/config.js';
 import { startGateway } from '../src/gateway.module.js';
+import { Wakeups } from '../src/live/wakeups.js';
 
 export const OPERATOR_KEY = 'operator-key-of-the-tests-0123456789';
 export const REGISTRY_URL = 'https://registry.example.test';
@@ -64,6 +65,11 @@ export class Gateway {
   /** An API key of a vendor, made without the detour over sign-up. */
   keyFor(vendorId: VendorId): Promise<string> {
     return this.app.get(ApiKeys).create(newId('key'), vendorId);
+  }
+
+  /** Requests that wait for signals now. */
+  listeners(): number {
+    return this.app.get(Wakeups).listeners;
   }
 
   async send<T = Record<string, unknown>>(method: string, path: string, request: Request = {}): Promise<Answer<T>> {
@@ -121,6 +127,12 @@ export class Peer {
   /** How this peer answers a contract from now on. Without a script it answers `not_found`. */
   on<B extends object, R extends object>(contract: Call<B, R>, script: (body: B) => unknown): void {
     this.scripts.set(contract.name, script);
+  }
+
+  /** Drops the scripts and the record of calls. */
+  forget(): void {
+    this.scripts.clear();
+    this.calls.length = 0;
   }
 
   private async reply(contract: AnyContract, body: object): Promise<object> {

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { Injectable, type OnModuleInit } from '@nestjs/common';
 import { JobChanged, jobChanged, LogsAppended, logsAppended } from '#contracts';
 import { Hears } from '#messaging';
-import { Lifecycle } from '#platform';
+import { Lifecycle, Metrics } from '#platform';
 
 /** What a reader waits for news of. */
 export interface Topics {
@@ -24,9 +24,19 @@ export class Wakeups implements OnModuleInit {
   private readonly emitter = new EventEmitter().setMaxListeners(0);
   private draining = false;
 
-  constructor(private readonly lifecycle: Lifecycle) {}
+  constructor(
+    private readonly lifecycle: Lifecycle,
+    private readonly metrics: Metrics,
+  ) {}
 
   onModuleInit(): void {
+    this.metrics.gauge({
+      name: 'ims_gateway_live_requests',
+      help: 'Requests that wait for news: followed logs and `Prefer: wait`.',
+      collect: (gauge) => {
+        gauge.set(this.listeners);
+      },
+    });
     this.lifecycle.onDrain('stop-intake', 'waiting requests', () => {
       this.draining = true;
       this.emitter.emit('drain');
@@ -43,6 +53,11 @@ export class Wakeups implements OnModuleInit {
   @Hears(logsAppended)
   onLogsAppended(appended: LogsAppended): void {
     this.emitter.emit(`logs ${appended.job_id}`);
+  }
+
+  /** Requests that listen now. */
+  get listeners(): number {
+    return this.emitter.listenerCount('drain');
   }
 
   /** Begins to listen. News between two calls of `next` is kept, so nothing is missed between a read and a wait. */
