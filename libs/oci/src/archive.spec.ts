@@ -78,7 +78,7 @@ describe.each(forms)('a $form', ({ make, open }) => {
           Object.fromEntries(tree.map(([name, text, x]) => [name, `${x ? 'x' : '-'} ${text}`])),
         );
       }),
-      { numRuns: 25 },
+      { numRuns: 15 },
     );
   });
 

@@ -1,4 +1,10 @@
+import 'reflect-metadata';
+import { createPrivateKey, webcrypto } from 'node:crypto';
+import { type ServerResponse } from 'node:http';
+import https from 'node:https';
+import { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
+import * as x509 from '@peculiar/x509';
 import { type RegistryServer } from '#stack';
 import { clientOf, codeOf, failureOf, ownRegistry, randomBlob, troublesomeProxy, type Proxy } from '../test/harness.js';
 import { describeBytes, encodeManifest, MEDIA_TYPE, type ImageManifest, type RegistryClient } from './index.js';
@@ -104,6 +110,15 @@ describe('blobs', () => {
     const bytes = await read(throughProxy.getBlob(REPOSITORY, blob.descriptor));
     expect(bytes.equals(blob.bytes)).toBe(true);
     expect(proxy.requests.filter((line) => line.startsWith('GET'))).toHaveLength(6);
+  });
+
+  it('start over where the registry has no Range, and skip what is known', async () => {
+    const blob = await pushed(MIB);
+    const cuts = [300_000, 600_000, Infinity];
+    proxy.trouble = ({ method }) =>
+      method === 'GET' ? { cutResponseAfterBytes: cuts.shift() ?? 0, dropRange: true } : undefined;
+    expect((await read(throughProxy.getBlob(REPOSITORY, blob.descriptor))).equals(blob.bytes)).toBe(true);
+    expect(cuts).toEqual([]);
   });
 
   it('give up when nothing comes any more', async () => {
@@ -256,6 +271,54 @@ describe('a registry in trouble', () => {
     expect(leaked).toBeUndefined();
     bearer.close();
     await store.close();
+  });
+});
+
+describe('over TLS', () => {
+  let server: https.Server;
+  let url: string;
+  let ca: string;
+  let answer: (response: ServerResponse) => void;
+
+  beforeAll(async () => {
+    const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+    const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+    const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+      name: 'CN=private authority',
+      signingAlgorithm: algorithm,
+      keys,
+      extensions: [
+        new x509.BasicConstraintsExtension(true, 0, true),
+        new x509.SubjectAlternativeNameExtension([{ type: 'ip', value: '127.0.0.1' }]),
+      ],
+    });
+    ca = certificate.toString('pem');
+    const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey));
+    const key = createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }).export({ type: 'pkcs8', format: 'pem' });
+    server = https.createServer({ key, cert: ca }, (_request, response) => answer(response));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  afterAll(async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  it('a private authority is trusted when it is named, and only then', async () => {
+    answer = (response) => response.writeHead(200).end();
+    await clientOf(url, { ca }).ping();
+    const failure = await failureOf(clientOf(url).ping());
+    expect(failure?.code).toBe('registry_unavailable');
+    expect(failure?.detail).toMatch(/self-signed/);
+  });
+
+  it('nothing leads down to plain HTTP', async () => {
+    const { descriptor } = await pushed(10);
+    answer = (response) => response.writeHead(307, { location: `${registry.url}/v2/` }).end();
+    expect(await codeOf(read(clientOf(url, { ca }).getBlob(REPOSITORY, descriptor)))).toBe('registry_denied');
+    answer = (response) =>
+      response.writeHead(401, { 'www-authenticate': `Bearer realm="${registry.url}/token",service="x"` }).end();
+    expect(await codeOf(clientOf(url, { ca }).ping())).toBe('registry_denied');
   });
 });
 

@@ -20,6 +20,7 @@ interface Challenge {
   readonly scheme: 'basic' | 'bearer';
   readonly realm: string;
   readonly service: string | undefined;
+  readonly error: string | undefined;
 }
 
 interface CachedToken {
@@ -64,7 +65,8 @@ export class Authorizer {
     this.checkRealm(challenge);
     this.challenge = challenge;
     if (sentHeader === undefined) return challenge.scheme === 'bearer' || this.credential.kind === 'basic';
-    if (challenge.scheme !== 'bearer') return false;
+    // A token that holds too little would hold no more after another exchange, and that one may be refused for good.
+    if (challenge.scheme !== 'bearer' || challenge.error === 'insufficient_scope') return false;
     const before = this.cache.length;
     this.cache = this.cache.filter((cached) => !covers(cached.access, access));
     return this.cache.length < before;
@@ -164,6 +166,7 @@ export function parseChallenge(header: string | undefined): Challenge | undefine
     scheme: scheme.toLowerCase() === 'bearer' ? 'bearer' : 'basic',
     realm: parameters.get('realm') ?? '',
     service: parameters.get('service'),
+    error: parameters.get('error'),
   };
 }
 

@@ -2,6 +2,7 @@ import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import https from 'node:https';
 import { pipeline, type Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isNativeError } from 'node:util/types';
 import { ImsError } from '#contracts';
 
 export interface HttpRequest {
@@ -131,7 +132,9 @@ export function cancelled(signal: AbortSignal): ImsError {
 export function connectionError(error: unknown, url: URL | undefined, signal: AbortSignal | undefined): ImsError {
   if (error instanceof ImsError) return error;
   if (signal?.aborted) return cancelled(signal);
-  const why = error instanceof Error ? error.message || error.name : 'connection failed';
+  // An error of several addresses (AggregateError) has a code and no message.
+  const { message, code } = isNativeError(error) ? (error as NodeJS.ErrnoException) : {};
+  const why = message || code || 'connection failed';
   return new ImsError('registry_unavailable', url ? `${url.host}: ${why}` : why, [], { cause: error });
 }
 

@@ -93,11 +93,13 @@ describe('a registry with token auth', () => {
   });
 
   it('refuses another repository and a push with a right to pull', async () => {
-    ticket('reader', [right('v/a', 'pull')]);
+    const reader = ticket('reader', [right('v/a', 'pull')]);
     const blob = randomBlob(10);
     expect(await codeOf(basic('reader').headBlob('v/b', blob.descriptor.digest))).toBe('registry_denied');
     const push = basic('reader').uploadBlob('v/a', blob.descriptor, () => Readable.from([blob.bytes]));
     expect(await codeOf(push)).toBe('registry_denied');
+    // Once for each client: being refused is no reason to spend the password again.
+    expect(reader.exchanges).toBe(2);
   });
 
   it('mounts with one token for both repositories', async () => {

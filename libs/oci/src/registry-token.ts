@@ -1,7 +1,6 @@
 import { createPrivateKey, randomUUID, webcrypto, X509Certificate } from 'node:crypto';
 import { ImsError } from '#contracts';
 import { SignJWT } from 'jose';
-import * as x509 from '@peculiar/x509';
 
 /** A right on one repository, as in the `access` claim of a registry token. */
 export interface Access {
@@ -109,6 +108,9 @@ export async function createRegistryCertificate(commonName = 'ims-registry-token
   privateKeyPem: string;
   certificatePem: string;
 }> {
+  // Loaded here: only set-up makes certificates, and the library wants a reflection polyfill before it.
+  await import('reflect-metadata');
+  const x509 = await import('@peculiar/x509');
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const notBefore = new Date(Date.now() - 5 * 60_000);

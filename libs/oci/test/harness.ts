@@ -31,7 +31,7 @@ export function clientOf(baseUrl: string, options: Partial<RegistryClientOptions
 
 /** What a proxy does to one exchange. Undefined: it passes. */
 export type Trouble =
-  | { readonly cutResponseAfterBytes: number }
+  | { readonly cutResponseAfterBytes: number; readonly dropRange?: boolean }
   | { readonly cutRequestAfterBytes: number }
   | { readonly flipBit: true }
   | { readonly answer: number; readonly body?: string; readonly headers?: Record<string, string> };
@@ -60,6 +60,7 @@ export async function troublesomeProxy(target: string): Promise<Proxy> {
       response.writeHead(trouble.answer, trouble.headers).end(trouble.body);
       return;
     }
+    if (trouble && 'dropRange' in trouble) delete request.headers.range;
     const outgoing = http.request(
       {
         host: upstream.hostname,
