@@ -201,11 +201,15 @@ export class Database {
 
   /** What became of a transaction whose COMMIT had no answer. PostgreSQL remembers, also over a restart. */
   private async wasCommitted(xid: string, lost: unknown): Promise<boolean> {
-    const state = await this.query<{ state: string | null }>('SELECT pg_xact_status($1::xid8) AS state', [xid]).catch(
-      () => [],
-    );
-    if (state[0]?.state === 'committed') return true;
-    if (state[0]?.state === 'aborted') return false;
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+      const [row] = await this.query<{ state: string | null }>('SELECT pg_xact_status($1::xid8) AS state', [xid]).catch(
+        () => [],
+      );
+      if (row?.state === 'committed') return true;
+      if (row?.state === 'aborted') return false;
+      // In progress: the server has not seen yet that the connection is gone.
+      await sleep(backoffMs(attempt, BACKOFF));
+    }
     throw new Final(lost);
   }
 }
