@@ -1,0 +1,39 @@
+import { type MigrationInterface, type QueryRunner } from 'typeorm';
+
+export class PullTokens1700000000001 implements MigrationInterface {
+  readonly name = 'PullTokens1700000000001';
+
+  async up(runner: QueryRunner): Promise<void> {
+    // secret_hash: HMAC, never the secret. redeem_request: with it and its own key the winner may ask again for a lost answer.
+    await runner.query(`
+      CREATE TABLE pull_tokens (
+        id text PRIMARY KEY,
+        vendor_id text NOT NULL,
+        install_id text NOT NULL,
+        deployment_id text,
+        job_id text NOT NULL,
+        attempt integer NOT NULL,
+        agent_id text NOT NULL,
+        agent_key text NOT NULL,
+        repository text NOT NULL,
+        digest text NOT NULL,
+        secret_hash bytea NOT NULL,
+        status text NOT NULL DEFAULT 'issued' CHECK (status IN ('issued', 'redeemed', 'expired', 'revoked')),
+        issued_at timestamptz NOT NULL DEFAULT now(),
+        expires_at timestamptz NOT NULL,
+        redeemed_at timestamptz,
+        redeem_request text
+      )`);
+    await runner.query('CREATE INDEX pull_tokens_install ON pull_tokens (vendor_id, install_id, id)');
+    await runner.query('CREATE INDEX pull_tokens_job ON pull_tokens (job_id, attempt)');
+    await runner.query(`CREATE INDEX pull_tokens_open ON pull_tokens (expires_at) WHERE status = 'issued'`);
+    // One token of a job is open at a time, whatever races.
+    await runner.query(`CREATE UNIQUE INDEX pull_tokens_one_open ON pull_tokens (job_id) WHERE status = 'issued'`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE pull_tokens');
+  }
+}
+
+export const MIGRATIONS = [PullTokens1700000000001];

@@ -1,0 +1,52 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import { type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { MessagingModule } from '#messaging';
+import { PersistenceModule } from '#persistence';
+import { startService } from '#platform';
+import { AgentRequestsController } from './agent-requests.controller.js';
+import { Authorisation } from './authorisation.js';
+import { RegistryTokenConfig } from './config.js';
+import { MIGRATIONS } from './migrations.js';
+import { PullTokens } from './pull-tokens.js';
+import { DistributionRegistry, VendorRegistry } from './registry.js';
+import { TokenCalls } from './token-calls.js';
+import { TokenController } from './token.controller.js';
+
+@Module({})
+export class RegistryTokenModule {
+  static with(config: RegistryTokenConfig): DynamicModule {
+    return {
+      module: RegistryTokenModule,
+      imports: [
+        PersistenceModule.forService({ service: 'registry-token', url: config.DATABASE_URL, migrations: MIGRATIONS }),
+        MessagingModule.forService({
+          service: 'registry-token',
+          servers: config.NATS_URLS,
+          jwt: config.NATS_JWT,
+          seed: config.NATS_SEED,
+        }),
+      ],
+      providers: [
+        { provide: RegistryTokenConfig, useValue: config },
+        { provide: VendorRegistry, useClass: DistributionRegistry },
+        Authorisation,
+        PullTokens,
+        TokenCalls,
+      ],
+      controllers: [AgentRequestsController, TokenController],
+    };
+  }
+}
+
+/** Starts registry-token; `ownsProcess: false` inside another process. */
+export function startRegistryToken(
+  config: RegistryTokenConfig,
+  options: { readonly ownsProcess?: boolean } = {},
+): Promise<NestFastifyApplication> {
+  return startService({
+    name: 'registry-token',
+    module: RegistryTokenModule.with(config),
+    http: { host: config.HTTP_HOST, port: config.HTTP_PORT },
+    ...options,
+  });
+}
