@@ -19,8 +19,8 @@ import { bootId, findMembers, startOf, type Member } from './proc.js';
  * fd 3 is that pipe; the command does not get it. The keeper catches INT and TERM with a no-op (a caught signal is back
  * to its default in the command, an ignored one would stay ignored there), runs the command in the foreground (a
  * background command of a non-interactive shell has SIGINT ignored, and terraform would never unlock), and answers its
- * exit code. `$1` is a lease file or empty: the second watcher ends the group when the time in it (seconds of
- * /proc/uptime) has come, which holds also when this process is stopped (SIGSTOP, a frozen container) and cannot.
+ * exit code. `$1` is a lease file or empty: the second watcher ends the group when the time in it (hundredths of a second
+ * of /proc/uptime) has come, which holds also when this process is stopped (SIGSTOP, a frozen container) and cannot.
  */
 const KEEPER = `
 trap : INT TERM HUP QUIT
@@ -28,11 +28,11 @@ lease=$1
 shift
 { trap '' INT TERM HUP QUIT; read -r x <&3; kill -s KILL -- -$$; } </dev/null >/dev/null 2>&1 &
 [ -z "$lease" ] || { trap '' INT TERM HUP QUIT
-  while sleep 1; do
+  while sleep 0.5; do
     end=
     read -r end <"$lease"
     [ -n "$end" ] && read -r up x </proc/uptime || continue
-    [ "\${up%%.*}" -lt "$end" ] || kill -s KILL -- -$$
+    [ "\${up%.*}\${up#*.}" -lt "$end" ] || kill -s KILL -- -$$
   done; } </dev/null >/dev/null 2>&1 3<&- &
 "$@" 3<&-
 exit $?
@@ -84,7 +84,7 @@ export interface GroupMark {
 export interface ProcessesOptions {
   /** HOME of the commands. */
   readonly home: string;
-  /** File with the second of /proc/uptime at which the groups must be gone; see LeaseFile. */
+  /** File with the moment at which the groups must be gone; see LeaseFile. */
   readonly leaseFile?: string;
   readonly onStart?: (mark: GroupMark) => void;
   readonly onEnd?: (mark: GroupMark) => void;
@@ -225,13 +225,19 @@ export class Processes {
     return members;
   }
 
-  /** The command has ended: its group goes with it. Never resolves while one member (not a zombie) is there. */
+  /**
+   * The command has ended: its group goes with it. Never resolves while one member (not a zombie) is there. A look at
+   * all of /proc (4 ms, and more on a busy host) is only needed for a proof, or when zombies keep the group's number.
+   */
   private async untilGone(life: Life): Promise<void> {
-    for (let wait = POLL_MS; ; wait = Math.min(wait * 2, POLL_MAX_MS)) {
-      signal(-life.pgid, 'SIGKILL');
-      const left = this.remember(life);
-      if (left.length === 0) return;
-      for (const member of left) signal(member.pid, 'SIGKILL');
+    for (let wait = 1; ; wait = Math.min(wait * 2, POLL_MAX_MS)) {
+      const group = signal(-life.pgid, 'SIGKILL');
+      if (!group && !life.signalled) return;
+      if (life.signalled || wait > POLL_MS) {
+        const left = this.remember(life);
+        if (left.length === 0) return;
+        for (const member of left) signal(member.pid, 'SIGKILL');
+      }
       await delay(wait);
     }
   }

@@ -52,14 +52,15 @@ async function freeBytes(path: string): Promise<number> {
 
 /**
  * The end of a lease in a file, for the keepers of the process groups: when this process is stopped (SIGSTOP, frozen,
- * swapped out) it cannot kill them in time, but they look at the file themselves once a second.
+ * swapped out) it cannot kill them in time, but they look at the file themselves twice a second.
  */
 export class LeaseFile {
   constructor(readonly path: string) {}
 
-  /** `endsInMs` from now; the keeper is at most about a second late. */
+  /** In hundredths of a second of this boot: /proc/uptime without its point. */
   async write(endsInMs: number): Promise<void> {
-    await writeFile(this.path, `${Math.max(0, Math.floor(uptime() + endsInMs / 1000))}\n`, { mode: 0o600 });
+    const at = Math.max(0, Math.round(uptime() * 100 + endsInMs / 10));
+    await writeFile(this.path, `${at}\n`, { mode: 0o600 });
   }
 
   async remove(): Promise<void> {
