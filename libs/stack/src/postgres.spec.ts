@@ -1,6 +1,6 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { freshDatabase, startPostgres, StartError, type PostgresServer } from '#stack';
 
@@ -70,6 +70,37 @@ describe('startPostgres', () => {
 
   it('refuses a directory that a living process serves', async () => {
     await expect(startPostgres({ dir })).rejects.toThrow(/already run by process \d+/);
+    expect(await query(server.adminUrl(), 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  });
+
+  const asRoot = process.getuid?.() === 0 ? it : it.skip;
+  asRoot('keeps the data elsewhere when the user of PostgreSQL cannot reach the directory', async () => {
+    const locked = await mkdtemp(join(tmpdir(), 'stack-locked-'));
+    const lines: string[] = [];
+    const hidden = join(locked, 'state');
+    const moved = await startPostgres({ dir: hidden, onProgress: (line) => lines.push(line) });
+    expect(await query(moved.adminUrl(), 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+    expect(lines.join()).toMatch(/data in \/var\/tmp\/vendor-cloud-/);
+    await moved.stop();
+    await rm(dirname(moved.logFile), { recursive: true });
+    await rm(locked, { recursive: true });
+  });
+
+  it('stops a postmaster that somebody else left in the directory', async () => {
+    const { pid } = server;
+    // As after the loss of our own note about it, owner and all.
+    const note = join(dir, 'postgres.pid.json');
+    const mark = JSON.parse(await readFile(note, 'utf8')) as { server: object; owner: object };
+    await writeFile(note, JSON.stringify({ ...mark, owner: { pid: 1, birth: '-' } }));
+    const next = await startPostgres({ dir });
+    expect(next.pid).not.toBe(pid);
+    await server.stop();
+    server = next;
+    expect(await query(server.adminUrl(), 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+    // A number in postmaster.pid that is now another process's (here ours) does not keep it from starting.
+    await server.stop();
+    await writeFile(join(dir, 'pgdata/postmaster.pid'), `${process.pid}\n`);
+    await server.restart();
     expect(await query(server.adminUrl(), 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 

@@ -8,7 +8,7 @@ import pg from 'pg';
 import { keptSecret, writeSecret } from './files.js';
 import { freePort } from './ports.js';
 import { postgresBinaries, postgresUser, reachableFolder, type HostUser } from './postgres-host.js';
-import { processBirth, StartError, supervise, waitUntil, type ProcessSpec } from './process.js';
+import { commandLine, processBirth, StartError, supervise, waitUntil, type ProcessSpec } from './process.js';
 
 const run = promisify(execFile);
 const ADMIN = 'postgres';
@@ -53,7 +53,13 @@ export interface PostgresAccess {
   readonly password: string;
 }
 
-async function initialise(pgdata: string, initdb: string, user: HostUser | undefined, password: string): Promise<void> {
+async function initialise(
+  pgdata: string,
+  initdb: string,
+  user: HostUser | undefined,
+  password: string,
+  durable: boolean,
+): Promise<void> {
   if (existsSync(pgdata)) return;
   // Into another folder first: what exists under the final name is whole, wherever an earlier try was cut.
   const partial = `${pgdata}.partial`;
@@ -65,8 +71,13 @@ async function initialise(pgdata: string, initdb: string, user: HostUser | undef
   const args = ['-D', partial, '-U', ADMIN, '-A', 'scram-sha-256', '--pwfile', passwordFile, '--encoding=UTF8'];
   // The builtin provider sorts by code point on every machine; a libc or ICU upgrade cannot corrupt an index.
   const locale = ['--no-locale', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
+  const sync = durable ? [] : ['--no-sync'];
   try {
-    await run(initdb, [...args, ...locale], { ...user, env: { PATH: '/usr/bin:/bin', TZ: 'UTC' }, timeout: 60_000 });
+    await run(initdb, [...args, ...locale, ...sync], {
+      ...user,
+      env: { PATH: '/usr/bin:/bin', TZ: 'UTC' },
+      timeout: 60_000,
+    });
   } catch (error) {
     throw new StartError('initdb failed', (error as { stderr?: string }).stderr ?? String(error));
   } finally {
@@ -83,8 +94,7 @@ async function clearPostmaster(pgdata: string): Promise<void> {
   const file = join(pgdata, 'postmaster.pid');
   const pid = Number((await readFile(file, 'utf8').catch(() => '')).split('\n')[0]);
   if (!(pid > 0) || (await processBirth(pid)) === undefined) return;
-  const { stdout } = await run('ps', ['-o', 'args=', '-p', String(pid)]).catch(() => ({ stdout: '' }));
-  if (!stdout.includes(pgdata)) {
+  if (!(await commandLine(pid)).includes(pgdata)) {
     await rm(file, { force: true });
     return;
   }
@@ -103,7 +113,7 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
     postgresBinaries(user),
     keptSecret(join(dir, 'admin-password'), () => randomBytes(24).toString('base64url')),
   ]);
-  await initialise(pgdata, binaries.initdb, user, password);
+  await initialise(pgdata, binaries.initdb, user, password, options.durable !== false);
 
   let port = options.port ?? (await freePort());
   const settings = (): Record<string, string | number> => ({

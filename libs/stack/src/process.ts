@@ -90,6 +90,21 @@ export async function processBirth(pid: number): Promise<string | undefined> {
   );
 }
 
+/** The arguments of a process as one text; empty when it does not run. Small images have no `ps`, hence /proc. */
+export async function commandLine(pid: number): Promise<string> {
+  if (process.platform === 'linux') {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    } catch {
+      return '';
+    }
+  }
+  return run('ps', ['-o', 'args=', '-p', String(pid)]).then(
+    ({ stdout }) => stdout,
+    () => '',
+  );
+}
+
 export interface ProcessMark {
   readonly pid: number;
   readonly birth: string | undefined;
@@ -268,7 +283,7 @@ export function supervise(specOf: () => ProcessSpec): Supervised {
   };
 }
 
-export const describe = ({ code, signal }: ProcessEnd): string =>
+const describe = ({ code, signal }: ProcessEnd): string =>
   signal === null ? `exit code ${code ?? '?'}` : `signal ${signal}`;
 
 const tailFrom = (file: string, offset: number): string =>
