@@ -103,6 +103,8 @@ describe('requests that may be sent twice', () => {
       throw new ImsError('unavailable', 'not now');
     });
     expect((await createOne('retry')).status).toBe(503);
+    const { rows } = await admin.query('SELECT 1 FROM gateway.idempotency WHERE answer IS NULL');
+    expect(rows).toEqual([]);
     const made = appsByCount();
     expect((await createOne('retry')).status).toBe(201);
     expect((await createOne('retry')).status).toBe(201);

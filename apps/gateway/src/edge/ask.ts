@@ -10,8 +10,7 @@ export type Caller =
 
 /** One request as a handler sees it. */
 export class Ask<B extends object = object, Q extends object = object> {
-  /** Fixed by the Idempotency-Key, when there is one. */
-  #idSuffix: string | undefined;
+  #idSuffix: (() => string) | undefined;
 
   constructor(
     readonly caller: Caller,
@@ -45,10 +44,11 @@ export class Ask<B extends object = object, Q extends object = object> {
    * calls, interrupted between them, finds with it what it has made already.
    */
   reserve<K extends IdKind>(kind: K): Id<K> {
-    return this.#idSuffix === undefined ? newId(kind) : `${ID_PREFIX[kind]}_${this.#idSuffix}`;
+    return this.#idSuffix === undefined ? newId(kind) : `${ID_PREFIX[kind]}_${this.#idSuffix()}`;
   }
 
-  reserveWith(idSuffix: string): void {
+  /** Where reserved ids come from: the record of the request's Idempotency-Key. */
+  reserveWith(idSuffix: () => string): void {
     this.#idSuffix = idSuffix;
   }
 }

@@ -70,7 +70,10 @@ export class Idempotency implements OnModuleInit {
    * Runs the work unless it has been answered. Throws `idempotency_in_progress` while another run is under way,
    * `idempotency_mismatch` when the key was used for another request.
    */
-  async once(request: OnceOnly, work: (idSuffix: string) => Promise<Answer>): Promise<Answer & { replayed: boolean }> {
+  async once(
+    request: OnceOnly,
+    work: (idSuffix: () => string) => Promise<Answer>,
+  ): Promise<Answer & { replayed: boolean }> {
     if (!/^[\x21-\x7e]{1,255}$/.test(request.key)) {
       throw new ImsError('invalid_request', 'Idempotency-Key must be 1 to 255 visible ASCII characters');
     }
@@ -81,12 +84,16 @@ export class Idempotency implements OnModuleInit {
     const begun = await this.begin(request.actor, keyHash, requestHash);
     const vault = new Vault(request, text);
     if ('answer' in begun) return { ...vault.open(begun.answer), replayed: true };
+    let reserved = false;
     try {
-      const answer = await work(begun.idSuffix);
+      const answer = await work(() => {
+        reserved = true;
+        return begun.idSuffix;
+      });
       await this.settle(request.actor, keyHash, begun.run, vault.seal(answer));
       return { ...answer, replayed: false };
     } catch (error) {
-      await this.settle(request.actor, keyHash, begun.run, null);
+      await this.settle(request.actor, keyHash, begun.run, reserved ? 'keep ids' : 'forget');
       throw error;
     }
   }
@@ -132,15 +139,29 @@ export class Idempotency implements OnModuleInit {
   }
 
   /**
-   * Keeps the answer, or frees the key after a failure. A database that is away here must not turn work that is done
+   * Keeps the answer, or frees the key after a failure (with no row left behind, unless ids are reserved in it: failed
+   * enrolments of strangers must not fill the table). A database that is away here must not turn work that is done
    * into a failure: the key then stays taken until its lease ends.
    */
-  private async settle(actor: string, keyHash: Buffer, run: number, answer: Buffer | null): Promise<void> {
+  private async settle(
+    actor: string,
+    keyHash: Buffer,
+    run: number,
+    outcome: Buffer | 'keep ids' | 'forget',
+  ): Promise<void> {
+    const mine = 'WHERE actor = $1 AND key_hash = $2 AND run = $3';
     try {
-      await this.database.query(
-        `UPDATE idempotency SET answer = $4, running_until = NULL WHERE actor = $1 AND key_hash = $2 AND run = $3`,
-        [actor, keyHash, run, answer],
-      );
+      if (outcome === 'forget') {
+        await this.database.query(`DELETE FROM idempotency ${mine}`, [actor, keyHash, run]);
+      } else {
+        const answer = outcome === 'keep ids' ? null : outcome;
+        await this.database.query(`UPDATE idempotency SET answer = $4, running_until = NULL ${mine}`, [
+          actor,
+          keyHash,
+          run,
+          answer,
+        ]);
+      }
     } catch (error) {
       this.logger.warn({ err: error, actor }, 'an idempotency record could not be settled');
     }

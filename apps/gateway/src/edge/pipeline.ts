@@ -45,7 +45,13 @@ export class Pipeline implements NestInterceptor {
     };
     if (route.method !== 'POST' || key === undefined) {
       const answer = await work();
-      return answer instanceof StreamableFile ? answer : dress(route, request, reply, answer);
+      if (answer instanceof StreamableFile) {
+        // Proxies must neither keep a log nor collect it before they pass it on.
+        reply.header('cache-control', 'no-store').header('x-accel-buffering', 'no');
+        return answer;
+      }
+      if (ask.waitMs > 0) reply.header('preference-applied', `wait=${ask.waitMs / 1000}`);
+      return dress(route, request, reply, answer);
     }
     const once = {
       key,

@@ -112,6 +112,14 @@ export class Listener {
       emitter.on(event, tell);
       this.unhook.push(() => emitter.off(event, tell));
     };
+    // Whatever becomes of the request: a stream that was never read does not end by itself.
+    gone.addEventListener(
+      'abort',
+      () => {
+        this.stop();
+      },
+      { once: true },
+    );
     hear('drain', 'draining');
     if (topics.job !== undefined) hear(`job ${topics.job}`, 'changed');
     if (topics.deployment !== undefined) hear(`deployment ${topics.deployment}`, 'changed');
