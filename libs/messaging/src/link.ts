@@ -19,6 +19,10 @@ export class Link {
     void this.#watch();
   }
 
+  get up(): boolean {
+    return this.#up;
+  }
+
   async #watch(): Promise<void> {
     for await (const { type } of this.connection.status()) {
       if (type === 'disconnect') this.#set(false);

@@ -2,10 +2,11 @@ import { Inject, Injectable, Module, type DynamicModule, type OnApplicationBoots
 import { DiscoveryModule, DiscoveryService, MetadataScanner } from '@nestjs/core';
 import { type NatsConnection } from '@nats-io/transport-node';
 import { CONTRACTS, inboxPrefix, type AnyContract, type ServiceName } from '#contracts';
-import { createLogger, Lifecycle, Metrics, ServiceHealth } from '#platform';
+import { createLogger, Lifecycle, Metrics, ServiceHealth, withTimeout } from '#platform';
 import { Bus, RawPublisher } from './bus.js';
 import { connectNats } from './connection.js';
 import { checkHandlers, findHandlers, type BoundHandler } from './handlers.js';
+import { linkOf } from './link.js';
 import { observerOf } from './observer.js';
 import { Responder } from './responder.js';
 import { CONSUMER_DEFAULTS, StreamConsumer, type ConsumerOptions } from './stream-consumer.js';
@@ -35,6 +36,8 @@ export const NATS_CONNECTION = Symbol('NatsConnection');
 /** Deleted streams that nobody here consumes (the JOBS shards) are noticed after this time at the latest. */
 const TOPOLOGY_CHECK_MS = 30_000;
 const CONNECT_NOTICE_MS = 5_000;
+/** Below the 3 s that the platform gives to the last phase. */
+const DRAIN_TIMEOUT_MS = 2_000;
 
 async function connectService(options: MessagingOptions): Promise<NatsConnection> {
   const { service, servers, jwt, seed, caFile } = options;
@@ -51,6 +54,13 @@ async function connectService(options: MessagingOptions): Promise<NatsConnection
   } finally {
     clearInterval(notice);
   }
+}
+
+/** Sends what is buffered and closes; when the server is away, there is nobody to wait for. */
+async function closeConnection(connection: NatsConnection): Promise<void> {
+  if (connection.isClosed()) return;
+  if (!linkOf(connection).up) return connection.close();
+  await withTimeout('drain', DRAIN_TIMEOUT_MS, connection.drain()).catch(() => connection.close());
 }
 
 /** Binds the handlers of the application to the broker at boot, and unbinds them in order when the process drains. */
@@ -70,9 +80,7 @@ class MessagingRuntime implements OnApplicationBootstrap {
   async onApplicationBootstrap(): Promise<void> {
     const { connection } = this.bus;
     // First, so that a failed start closes the connection too.
-    this.lifecycle.onDrain('close', 'nats', async () => {
-      if (!connection.isClosed()) await connection.drain();
-    });
+    this.lifecycle.onDrain('close', 'nats', () => closeConnection(connection));
     const handlers = findHandlers(this.discovery, this.scanner);
     checkHandlers(this.options.service, handlers, CONTRACTS, this.options.unhandled);
     await this.topology.ensure();

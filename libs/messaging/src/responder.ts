@@ -14,6 +14,7 @@ import {
 import { createLogger, runInContext } from '#platform';
 import { type Reply } from './bus.js';
 import { type BoundHandler } from './handlers.js';
+import { linkOf } from './link.js';
 import { type Observe } from './observer.js';
 import { contextOf, decode, encode, labelOf, serviceToken } from './wire.js';
 
@@ -61,7 +62,11 @@ export class Responder {
 
   /** Takes no new message; what has arrived is still handled. */
   async stopIntake(): Promise<void> {
-    await Promise.all(this.#subscriptions.splice(0).map((subscription) => subscription.drain()));
+    // A drain asks the server; when it is away, nothing can arrive either.
+    const { up } = linkOf(this.connection);
+    const subscriptions = this.#subscriptions.splice(0);
+    if (up) await Promise.all(subscriptions.map((subscription) => subscription.drain()));
+    else for (const subscription of subscriptions) subscription.unsubscribe();
   }
 
   async finish(): Promise<void> {

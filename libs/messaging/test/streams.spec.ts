@@ -344,14 +344,18 @@ describe('delivery', () => {
     const jobs = Array.from({ length: 5 }, () => newId('job'));
     for (const job of jobs) await agent.step(job, 'pull');
     await until(() => first.seen.length === 1, 'the first is in hand');
-    const closing = apps.splice(0)[0]?.close();
-    const second = await startScheduler(done, { ackWaitMs: 30_000 });
-    // Far below the ack wait: they were given back, not waited for.
-    await until(() => second.seen.length === 4, 'the other replica has the rest', 5_000);
-    open();
-    await closing;
-    await until(async () => (await messagesIn(second.bus, 'EVENTS')) === 0, 'all is acknowledged');
-    expect([...first.seen, ...second.seen].map(({ subject }) => subject).sort()).toEqual([...jobs].sort());
+    const closing = first.app.close();
+    try {
+      const second = await startScheduler(done, { ackWaitMs: 30_000 });
+      // Far below the ack wait: they were given back, not waited for.
+      await until(() => second.seen.length === 4, 'the other replica has the rest', 5_000);
+      open();
+      await closing;
+      await until(async () => (await messagesIn(second.bus, 'EVENTS')) === 0, 'all is acknowledged');
+      expect([...first.seen, ...second.seen].map(({ subject }) => subject).sort()).toEqual([...jobs].sort());
+    } finally {
+      open();
+    }
   });
 });
 
@@ -395,6 +399,16 @@ describe('faults', () => {
       'all stored ones are handled',
     );
     expect(performance.now() - startMs).toBeLessThan(5_000);
+  });
+
+  test('a service ends in seconds though NATS is away', async () => {
+    const { app, bus } = await startScheduler(done);
+    await nats.kill();
+    const startMs = performance.now();
+    await app.close();
+    expect(performance.now() - startMs).toBeLessThan(4_000);
+    expect(bus.connection.isClosed()).toBe(true);
+    await nats.restart();
   });
 
   test('NATS comes back with nothing: streams and durables are made again, nothing acknowledged is lost', async () => {
