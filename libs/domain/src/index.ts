@@ -9,7 +9,7 @@ export {
   type ReferenceNames,
   type ReferenceScope,
 } from './references.js';
-export { checkGraph, planDeploy, planTeardown, type GraphComponent, type PlannedJob } from './graph.js';
+export { checkGraph, checkNoCycle, planDeploy, planTeardown, type GraphComponent, type PlannedJob } from './graph.js';
 export { defineMachine, type Machine, type MachineTable, type Decision } from './machine.js';
 export {
   decideJob,
@@ -35,3 +35,4 @@ export { judgeRenewal, selfFenceAt, type Lease, type LeaseClaim, type LeaseVerdi
 export { waitingReason, type WaitingFacts } from './waiting.js';
 export { checkDeclarations, resolveInputs, type DeclaredInput } from './inputs.js';
 export { checkComponentSpec, graphComponent } from './component.js';
+export { builderIdOf, buildTypeOf, isImageReference } from './provenance.js';

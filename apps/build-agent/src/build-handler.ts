@@ -1,0 +1,174 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Injectable } from '@nestjs/common';
+import { RegistryTokens, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
+import {
+  ImsError,
+  type Artifact,
+  type BuildOutcome,
+  type ComponentKind,
+  type JobStatement,
+  type JsonObject,
+} from '#contracts';
+import { builderIdOf, buildTypeOf } from '#domain';
+import {
+  attestArtifact,
+  digestOf,
+  RegistryClient,
+  type ArtifactSigner,
+  type Provenance,
+  type ResourceDescriptor,
+} from '#oci';
+import { BuildAgentConfig } from './config.js';
+import { type BuildContext, type KindBuilder, type PushTarget } from './kind.js';
+import { Buildah, ContainerImage } from './kinds/container-image.js';
+import { ExternalImage } from './kinds/external-image.js';
+import { HelmChart } from './kinds/helm-chart.js';
+import { JobComponent } from './kinds/job.js';
+import { KubernetesManifests } from './kinds/kubernetes-manifests.js';
+import { TerraformModule } from './kinds/terraform-module.js';
+import { checkout } from './source.js';
+
+/** What the build agent has on its host besides its identity. */
+export class BuildHost {
+  constructor(
+    readonly config: BuildAgentConfig,
+    readonly stateDir: string,
+    readonly signer: ArtifactSigner,
+  ) {}
+}
+
+/** Turns one component at one commit into a signed artifact: checkout, build, push, sign. */
+@Injectable()
+export class BuildHandler implements JobHandler {
+  readonly kind = 'build';
+  private readonly builders: Readonly<Record<ComponentKind, KindBuilder>>;
+
+  constructor(
+    private readonly host: BuildHost,
+    private readonly tokens: RegistryTokens,
+  ) {
+    const { config, stateDir } = host;
+    this.builders = {
+      'container-image': new ContainerImage(new Buildah(config, stateDir)),
+      'external-image': new ExternalImage(),
+      'terraform-module': new TerraformModule(config),
+      'kubernetes-manifests': new KubernetesManifests(),
+      'helm-chart': new HelmChart(config),
+      job: new JobComponent(),
+    };
+  }
+
+  steps({ spec, component }: JobStatement): readonly StepDefinition[] {
+    const builder = this.builders[component.kind];
+    return [
+      ...(spec.source ? [{ name: 'checkout', run: (step: StepContext) => this.checkout(step) }] : []),
+      { name: 'build', run: async (step) => builder.build(await this.contextOf(step)) },
+      { name: 'push', run: async (step) => this.push(step, builder) },
+      { name: 'sign', run: (step) => this.sign(step) },
+    ];
+  }
+
+  result(outputs: Readonly<Record<string, JsonObject>>): { result: JsonObject } {
+    const { artifact, source_commit: commit } = outputs['push'] ?? {};
+    return {
+      result: { artifact, source_commit: commit } satisfies Partial<Record<keyof BuildOutcome, unknown>> as JsonObject,
+    };
+  }
+
+  private async checkout(step: StepContext): Promise<JsonObject> {
+    const { config } = this.host;
+    const { source } = step.statement.spec;
+    if (!source) throw new ImsError('source_invalid', 'the component has no source');
+    return checkout(source, join(step.workspace, 'source'), step, {
+      git: config.GIT_BIN,
+      timeoutMs: config.CHECKOUT_SECONDS * 1000,
+      maxBytes: config.SOURCE_MIB * 2 ** 20,
+    });
+  }
+
+  private async contextOf(step: StepContext): Promise<BuildContext> {
+    const outDir = join(step.workspace, 'out');
+    await mkdir(outDir, { recursive: true });
+    const directory = step.outputOf('checkout')?.['directory'];
+    return { step, outDir, sourceDir: join(step.workspace, 'source', typeof directory === 'string' ? directory : '.') };
+  }
+
+  private async push(step: StepContext, builder: KindBuilder): Promise<JsonObject> {
+    const target = await this.target(step);
+    const { digest, mediaType, size } = await builder.push(await this.contextOf(step), target);
+    const artifact = {
+      repository: target.repository,
+      digest,
+      media_type: mediaType,
+      size_bytes: size,
+    } satisfies Artifact;
+    step.log('info', `pushed ${target.repository}@${digest}`);
+    return { artifact, source_commit: commitOf(step, digest) };
+  }
+
+  /** The registry, with the right to push to this component's repository. Asked for anew: it is never written down. */
+  private async target(step: StepContext): Promise<PushTarget> {
+    const access = await this.tokens.requestPushToken(step.envelope, step.signal);
+    step.secrets.add(access.registry_token);
+    const client = new RegistryClient({
+      baseUrl: access.registry_url,
+      credential: { kind: 'bearer', token: () => Promise.resolve(access.registry_token) },
+    });
+    return { client, repository: access.repository };
+  }
+
+  private async sign(step: StepContext): Promise<JsonObject> {
+    const { artifact } = step.outputOf('push') as unknown as { artifact: Artifact };
+    const signature = await attestArtifact({
+      ...(await this.target(step)),
+      digest: artifact.digest,
+      signer: this.host.signer,
+      provenance: provenanceOf(step, artifact.digest),
+      signal: step.signal,
+    });
+    return { signature: signature.digest };
+  }
+}
+
+/** The commit; for a component without a source, what it was made from: the image's digest, or the artifact itself. */
+function commitOf(step: StepContext, digest: string): string {
+  const commit = step.outputOf('checkout')?.['commit'] ?? step.outputOf('build')?.['digest'];
+  return typeof commit === 'string' ? commit : digest;
+}
+
+/** What the build says of itself. No times: a build that is tried again says the same. */
+function provenanceOf(step: StepContext, digest: string): Provenance {
+  const { statement } = step;
+  const { source, image } = statement.spec;
+  const commit = commitOf(step, digest);
+  const dependencies: ResourceDescriptor[] = [
+    ...(source ? [{ uri: source.url.replace(/\/\/[^/@]*@/, '//'), digest: commitDigest(commit) }] : []),
+    ...(image ? [{ uri: image, digest: { sha256: commit.replace('sha256:', '') } }] : []),
+  ];
+  return {
+    buildType: buildTypeOf(statement.component.kind),
+    externalParameters: {
+      app: statement.app_name,
+      component: statement.component.name,
+      kind: statement.component.kind,
+      source_commit: commit,
+      spec_digest: digestOf(Buffer.from(JSON.stringify(statement.spec))),
+      ...(source
+        ? {
+            source: {
+              url: source.url.replace(/\/\/[^/@]*@/, '//'),
+              ref: source.ref ?? 'HEAD',
+              directory: source.directory ?? '.',
+            },
+          }
+        : {}),
+      ...(image ? { image } : {}),
+    },
+    resolvedDependencies: dependencies,
+    builderId: builderIdOf(statement.vendor_id),
+  };
+}
+
+const commitDigest = (commit: string): Record<string, string> =>
+  commit.startsWith('sha256:') ? { sha256: commit.slice('sha256:'.length) } : { gitCommit: commit };

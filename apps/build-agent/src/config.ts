@@ -1,0 +1,18 @@
+import { EnvInt, EnvOneOf, EnvText } from '#platform';
+
+/** The build agent's environment. Everything else comes with its enrolment. */
+export class BuildAgentConfig {
+  @EnvText({ default: 'git' }) GIT_BIN: string;
+  @EnvText({ default: 'buildah' }) BUILDAH_BIN: string;
+  @EnvText({ default: 'runc' }) RUNC_BIN: string;
+  @EnvText({ default: 'terraform' }) TERRAFORM_BIN: string;
+  @EnvText({ default: 'helm' }) HELM_BIN: string;
+  /** `vfs` copies whole layers and works everywhere; `overlay` needs root or user namespaces. */
+  @EnvOneOf(['overlay', 'vfs'], { default: 'overlay' }) BUILDAH_STORAGE_DRIVER: 'overlay' | 'vfs';
+  @EnvInt({ default: 300, min: 1, max: 86_400 }) CHECKOUT_SECONDS: number;
+  @EnvInt({ default: 1_800, min: 1, max: 86_400 }) BUILD_SECONDS: number;
+  /** A source tree larger than this is refused. */
+  @EnvInt({ default: 512, min: 1, max: 100_000 }) SOURCE_MIB: number;
+  /** PEM of a private CA for the server, NATS and registry-token. */
+  @EnvText({ optional: true }) CA_FILE?: string;
+}
