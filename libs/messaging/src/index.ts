@@ -1,20 +1,15 @@
+export { createNkey, nkeyFromSeed, nkeyKind, verifyNkey, type NkeyKind, type NkeySigner } from './nkeys.js';
 export {
   accountJwt,
-  createNkey,
   formatCreds,
   natsAuthenticator,
-  nkeyFromSeed,
-  nkeyKind,
   operatorJwt,
   parseCreds,
   readNatsJwt,
   userJwt,
-  verifyNkey,
   withRevocations,
   type NatsCredentials,
   type NatsJwt,
-  type NkeyKind,
-  type NkeySigner,
   type Revocations,
   type ScopedSigningKey,
 } from './nats-auth.js';

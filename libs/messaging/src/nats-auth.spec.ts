@@ -9,17 +9,14 @@ import { inboxPrefix, newId, offersOf, subjectOf, agentBeat, jobStep, jobCancel 
 import { startNats, type NatsCreds, type NatsServer } from '#stack';
 import {
   accountJwt,
-  createNkey,
   formatCreds,
   natsAuthenticator,
-  nkeyFromSeed,
-  nkeyKind,
   parseCreds,
   readNatsJwt,
   userJwt,
-  verifyNkey,
   withRevocations,
 } from './nats-auth.js';
+import { createNkey, nkeyFromSeed, nkeyKind, verifyNkey } from './nkeys.js';
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
