@@ -5,8 +5,8 @@ import https from 'node:https';
 import { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import * as x509 from '@peculiar/x509';
-import { type RegistryServer } from '#stack';
-import { clientOf, codeOf, failureOf, ownRegistry, randomBlob, troublesomeProxy, type Proxy } from '../test/harness.js';
+import { startRegistry, type RegistryServer } from '#stack';
+import { clientOf, codeOf, failureOf, inOwnFolder, randomBlob, troublesomeProxy, type Proxy } from '../test/harness.js';
 import { describeBytes, encodeManifest, MEDIA_TYPE, type ImageManifest, type RegistryClient } from './index.js';
 
 const REPOSITORY = 'vendor/thing';
@@ -19,7 +19,7 @@ let client: RegistryClient;
 let throughProxy: RegistryClient;
 
 beforeAll(async () => {
-  registry = await ownRegistry();
+  registry = await inOwnFolder((dir) => startRegistry({ dir }));
   proxy = await troublesomeProxy(registry.url);
   client = clientOf(registry.url);
   throughProxy = clientOf(proxy.url);
@@ -200,6 +200,16 @@ describe('manifests', () => {
     const bytes = encodeManifest({ schemaVersion: 2, mediaType: MEDIA_TYPE.manifest, config, layers: [] });
     const manifest = { descriptor: describeBytes(MEDIA_TYPE.manifest, bytes), bytes };
     expect(await codeOf(client.putManifest(REPOSITORY, manifest))).toBe('artifact_missing');
+  });
+
+  it('are stored on the second try when a blob was just being written by another client', async () => {
+    const descriptor = await pushedManifest();
+    const manifest = await client.getManifest(REPOSITORY, descriptor.digest);
+    const body = '{"errors":[{"code":"DIGEST_INVALID"},{"code":"MANIFEST_BLOB_UNKNOWN"}]}';
+    let puts = 0;
+    proxy.trouble = ({ method }) => (method === 'PUT' && (puts += 1) === 1 ? { answer: 400, body } : undefined);
+    await throughProxy.putManifest(REPOSITORY, manifest);
+    expect(puts).toBe(2);
   });
 
   it('that say they are something else are refused', async () => {

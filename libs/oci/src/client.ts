@@ -15,7 +15,7 @@ import {
   type FetchedManifest,
 } from './descriptor.js';
 import { blobChunks } from './download.js';
-import { discardBody, HttpTransport, readBody, retrying, type HttpResponse } from './http.js';
+import { backOff, discardBody, HttpTransport, readBody, retrying, type HttpResponse } from './http.js';
 import { type Access } from './registry-token.js';
 import {
   blobPath,
@@ -151,14 +151,22 @@ export class RegistryClient {
     call: Call & { readonly tag?: string | undefined } = {},
   ): Promise<{ indexed: boolean }> {
     const { descriptor, bytes } = manifest;
-    const response = await this.session.repeat({
-      signal: call.signal,
-      method: 'PUT',
-      target: manifestPath(repository, call.tag ?? descriptor.digest),
-      headers: { 'content-type': descriptor.mediaType },
-      body: bytes,
-      access: push(repository),
-      expect: [200, 201, 202],
+    const put = (): Promise<HttpResponse> =>
+      this.session.repeat({
+        signal: call.signal,
+        method: 'PUT',
+        target: manifestPath(repository, call.tag ?? descriptor.digest),
+        headers: { 'content-type': descriptor.mediaType },
+        body: bytes,
+        access: push(repository),
+        expect: [200, 201, 202],
+      });
+    // distribution 2.8 writes a blob's link in place: while another client uploads the same blob (the empty
+    // configuration, say), a manifest that needs it is refused for a moment. Seen with five at once on a busy machine.
+    const response = await put().catch(async (error: unknown) => {
+      if (!(error instanceof ImsError) || error.code !== 'artifact_missing') throw error;
+      await backOff(this.session.policy, 2, error, call.signal);
+      return put();
     });
     await discardBody(response);
     const stored = response.headers['docker-content-digest'];

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
-import { type RegistryServer } from '#stack';
+import { startRegistry, type RegistryServer } from '#stack';
 import {
   clientOf,
   codeOf,
-  ownRegistry,
+  inOwnFolder,
   randomBlob,
   temporaryDirectory,
   troublesomeProxy,
@@ -43,7 +43,10 @@ let sourceClient: RegistryClient;
 let targetClient: RegistryClient;
 
 beforeAll(async () => {
-  [from, to] = await Promise.all([ownRegistry(), ownRegistry()]);
+  [from, to] = await Promise.all([
+    inOwnFolder((dir) => startRegistry({ dir })),
+    inOwnFolder((dir) => startRegistry({ dir })),
+  ]);
   [source, target] = await Promise.all([troublesomeProxy(from.url), troublesomeProxy(to.url)]);
   sourceClient = clientOf(source.url);
   targetClient = clientOf(target.url);
@@ -228,9 +231,9 @@ it('refuses what is larger than allowed before it sends a byte', async () => {
 });
 
 it('holds a bounded part of a large blob', async () => {
-  const size = 48 * MIB;
+  const size = 32 * MIB;
   const part = randomBlob(MIB).bytes;
-  const parts = Array.from({ length: 48 }, () => part);
+  const parts = Array.from({ length: 32 }, () => part);
   const hash = createHash('sha256');
   for (const one of parts) hash.update(one);
   const layer = { mediaType: 'application/octet-stream', digest: `sha256:${hash.digest('hex')}`, size };

@@ -318,7 +318,7 @@ function matches({ platform }: Descriptor, wanted: readonly string[]): boolean {
 }
 
 /** Runs `work` on all items, so many at once. The first failure stops the others and is what rejects. */
-export async function forEachAtOnce<T>(
+async function forEachAtOnce<T>(
   limit: number,
   items: readonly T[],
   signal: AbortSignal | undefined,

@@ -143,7 +143,7 @@ export class Authorizer {
 }
 
 /** True when every right asked for is among the ones held. */
-export function covers(held: readonly Access[], asked: readonly Access[]): boolean {
+function covers(held: readonly Access[], asked: readonly Access[]): boolean {
   return asked.every((want) =>
     held.some(
       (have) =>
@@ -155,7 +155,7 @@ export function covers(held: readonly Access[], asked: readonly Access[]): boole
 }
 
 /** Reads `Bearer realm="…",service="…"` or `Basic realm="…"`; undefined for anything else. */
-export function parseChallenge(header: string | undefined): Challenge | undefined {
+function parseChallenge(header: string | undefined): Challenge | undefined {
   const match = /^\s*(bearer|basic)\s+(.*)$/i.exec(header ?? '');
   if (match === null) return undefined;
   const [, scheme = '', rest = ''] = match;

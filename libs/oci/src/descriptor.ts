@@ -92,7 +92,7 @@ export function isIndex(content: ImageManifest | ImageIndex): content is ImageIn
   return 'manifests' in content;
 }
 
-export function isIndexType(mediaType: string): boolean {
+function isIndexType(mediaType: string): boolean {
   return mediaType === MEDIA_TYPE.index || mediaType === MEDIA_TYPE.dockerIndex;
 }
 

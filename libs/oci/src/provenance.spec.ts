@@ -1,7 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { type RegistryServer } from '#stack';
-import { clientOf, codeOf, failureOf, ownRegistry, temporaryDirectory } from '../test/harness.js';
+import { startRegistry, type RegistryServer } from '#stack';
+import { clientOf, codeOf, failureOf, inOwnFolder, temporaryDirectory } from '../test/harness.js';
 import {
   ARTIFACT_FORM,
   attestArtifact,
@@ -40,7 +40,7 @@ let client: RegistryClient;
 let repositories = 0;
 
 beforeAll(async () => {
-  registry = await ownRegistry();
+  registry = await inOwnFolder((dir) => startRegistry({ dir }));
   client = clientOf(registry.url);
 });
 afterAll(async () => {

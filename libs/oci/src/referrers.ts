@@ -17,7 +17,7 @@ export interface ArtifactAddress {
 }
 
 /** A subject with more referrers than this is not honest; each one costs requests. */
-export const MAX_REFERRERS = 100;
+const MAX_REFERRERS = 100;
 
 /** The tag under which registries without the referrers API keep the list: `sha256-<hex>`. */
 export function fallbackTag(digest: string): string {
@@ -43,8 +43,8 @@ export async function listReferrers(
 }
 
 /**
- * Stores a manifest that has a `subject`, and lists it with that subject. `listed` says that it is in the list
- * already.
+ * Stores a manifest that has a `subject`, and lists it with that subject: the registry does where it has the referrers
+ * API, else the fall-back tag is written. `conflict` when writers in other processes keep taking the entry out.
  */
 export async function putReferrer(
   to: ArtifactAddress,

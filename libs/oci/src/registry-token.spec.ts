@@ -2,8 +2,8 @@ import http from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import fc from 'fast-check';
-import { type RegistryServer } from '#stack';
-import { clientOf, codeOf, ownRegistry, randomBlob } from '../test/harness.js';
+import { startRegistry, type RegistryServer } from '#stack';
+import { clientOf, codeOf, inOwnFolder, randomBlob } from '../test/harness.js';
 import {
   createRegistryCertificate,
   createRegistryTokenSigner,
@@ -45,7 +45,9 @@ beforeAll(async () => {
   });
   await new Promise<void>((resolve) => endpoint.listen(0, '127.0.0.1', resolve));
   const realm = `http://127.0.0.1:${(endpoint.address() as AddressInfo).port}/token`;
-  registry = await ownRegistry({ realm, service: SERVICE, issuer: ISSUER, certPem: certificate.certificatePem });
+  registry = await inOwnFolder((dir) =>
+    startRegistry({ dir, auth: { realm, service: SERVICE, issuer: ISSUER, certPem: certificate.certificatePem } }),
+  );
 });
 afterAll(async () => {
   await registry.stop();

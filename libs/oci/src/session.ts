@@ -105,10 +105,10 @@ export class RegistrySession {
       return withRetryAfter(new ImsError('registry_unavailable', what), response.headers['retry-after']);
     }
     if (status === 401 || status === 403) return new ImsError('registry_denied', what);
-    if (codes.some((code) => code === 'DIGEST_INVALID' || code === 'SIZE_INVALID'))
-      return new ImsError('digest_mismatch', what);
     if (status === 404 || codes.some((code) => code.endsWith('_UNKNOWN')))
       return new ImsError('artifact_missing', what);
+    if (codes.some((code) => code === 'DIGEST_INVALID' || code === 'SIZE_INVALID'))
+      return new ImsError('digest_mismatch', what);
     if (status === 409 || codes.some((code) => code.includes('IMMUTABLE') || code.includes('ALREADY_EXISTS'))) {
       return new ImsError('conflict', what);
     }

@@ -4,14 +4,13 @@ import http, { type IncomingMessage } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { startRegistry, type RegistryAuth, type RegistryServer } from '#stack';
 import { ImsError } from '#contracts';
 import { describeBytes, RegistryClient, type Descriptor, type RegistryClientOptions } from '../src/index.js';
 
-/** A registry of this file's own, in a folder that goes when it stops. */
-export async function ownRegistry(auth?: RegistryAuth): Promise<RegistryServer> {
+/** A server of this file's own, in a folder that goes when it stops. */
+export async function inOwnFolder<S extends { stop(): Promise<void> }>(start: (dir: string) => Promise<S>): Promise<S> {
   const dir = await temporaryDirectory();
-  const server = await startRegistry({ dir, ...(auth ? { auth } : {}) });
+  const server = await start(dir);
   const stop = server.stop.bind(server);
   server.stop = async () => {
     await stop();

@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { requireTool, type RegistryServer, type ToolName } from '#stack';
-import { clientOf, ownRegistry, temporaryDirectory } from './harness.js';
+import { requireTool, startRegistry, type RegistryServer, type ToolName } from '#stack';
+import { clientOf, inOwnFolder, temporaryDirectory } from './harness.js';
 import {
   ARTIFACT_FORM,
   attestArtifact,
@@ -37,7 +37,7 @@ suite('with the tools of others', () => {
 
   beforeAll(async () => {
     dir = await temporaryDirectory();
-    registry = await ownRegistry();
+    registry = await inOwnFolder((dir) => startRegistry({ dir }));
     client = clientOf(registry.url);
     for (const name of ['cosign', 'oras', 'helm'] as const) tools.set(name, (await requireTool(name)).path);
     await mkdir(path.join(dir, 'module'));
