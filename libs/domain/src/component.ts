@@ -23,7 +23,10 @@ const FIELDS: readonly SpecField[] = ['source', 'image', 'dockerfile', 'values',
 const escapes = (path: string): boolean => path.startsWith('/') || path.split(/[\\/]/).includes('..');
 
 /** The parts of a spec that may hold templates. */
-const templatesOf = (spec: ComponentSpec): unknown => ({ values: spec.values ?? {}, run: spec.run ?? {} });
+const templatesOf = (spec: Pick<ComponentSpec, 'values' | 'run'>): unknown => ({
+  values: spec.values ?? {},
+  run: spec.run ?? {},
+});
 
 /**
  * Checks one spec by itself: the fields of its kind, paths that stay inside, templates that parse. Names that it
@@ -57,7 +60,7 @@ export function checkComponentSpec(spec: ComponentSpec, at = ''): void {
 
 /** A component as a node of the graph. `references`: components that its built source names in templates. */
 export function graphComponent(
-  spec: ComponentSpec & { readonly name: string; readonly references?: string[] },
+  spec: Pick<ComponentSpec, keyof ComponentSpec> & { readonly name: string; readonly references?: string[] },
 ): GraphComponent {
   return {
     name: spec.name,

@@ -58,8 +58,10 @@ export function settleDeployment(status: DeploymentStatus, jobs: readonly Deploy
   const byId = new Map(jobs.map((job) => [job.id, job]));
   const skipped = new Map<string, Fault>();
   const unblock: string[] = [];
+  const seen = new Set<string>();
   const visit = (job: DeploymentJob): void => {
-    if (job.status !== 'blocked' || skipped.has(job.id)) return;
+    if (job.status !== 'blocked' || seen.has(job.id)) return;
+    seen.add(job.id);
     const parents = job.dependsOn.map((id) => byId.get(id)).filter((parent) => parent !== undefined);
     parents.forEach(visit);
     const bad = parents.find((parent) => skipped.has(parent.id) || isBad(parent.status));

@@ -69,9 +69,15 @@ function inOrder(edges: Edges): string[] {
   return order;
 }
 
+/** Throws `dependency_cycle` with the path (`a -> b -> a`). Names that are not there (yet) do not matter here. */
+export function checkNoCycle(components: readonly GraphComponent[]): void {
+  const cycle = findCycle(edgesOf(components));
+  if (cycle) throw new ImsError('dependency_cycle', cycle.join(' -> '));
+}
+
 /**
  * Checks the dependencies of an app's components. Throws `unknown_component` (a declared or referenced name that is
- * not there), `dependency_cycle` with the path (`a -> b -> a`), `invalid_template`.
+ * not there), `dependency_cycle`, `invalid_template`.
  */
 export function checkGraph(components: readonly GraphComponent[]): void {
   const edges = edgesOf(components);
@@ -81,8 +87,7 @@ export function checkGraph(components: readonly GraphComponent[]): void {
       .map((parent) => `${name} depends on ${parent}, which does not exist`),
   );
   if (unknown.length > 0) throw new ImsError('unknown_component', unknown.join('; '));
-  const cycle = findCycle(edges);
-  if (cycle) throw new ImsError('dependency_cycle', cycle.join(' -> '));
+  checkNoCycle(components);
 }
 
 /**

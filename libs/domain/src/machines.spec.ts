@@ -158,6 +158,8 @@ describe('a deployment', () => {
         const now = (): DeploymentJob[] => jobs.map((job) => ({ ...job, status: status.get(job.id) ?? 'blocked' }));
         for (let round = 0; ; round++) {
           const settled = settleDeployment('running', now());
+          const touched = [...settled.unblock, ...settled.skip.map(({ id }) => id)];
+          expect(new Set(touched).size).toBe(touched.length);
           settled.unblock.forEach((id) => status.set(id, 'queued'));
           settled.skip.forEach(({ id, fault: why }) => {
             status.set(id, 'skipped');

@@ -1,0 +1,137 @@
+import { Injectable } from '@nestjs/common';
+import {
+  Agent,
+  agentHello,
+  AgentPage,
+  getAgent,
+  ImsError,
+  LIMITS,
+  listAgents,
+  revokeAgent,
+  Welcome,
+  type AgentId,
+  type AgentKind,
+  type AgentRef,
+  type Hello,
+  type InstallId,
+  type ListInVendor,
+  type VendorId,
+} from '#contracts';
+import { presenceMachine, type Presence as PresenceState } from '#domain';
+import { Serves, type MessageContext } from '#messaging';
+import { Database, storableText } from '#persistence';
+import { found, page, position } from '../catalogue/lists.js';
+import { callerOf } from '../engine/claims.js';
+import { Statements } from '../engine/statements.js';
+import { iso, isoOrNull, wire } from '../wire.js';
+import { vendorKeysOf } from './enrolment.js';
+import { AgentIdentity } from './identity.js';
+import { Presence } from './presence.js';
+
+interface AgentRow {
+  readonly id: AgentId;
+  readonly vendor_id: VendorId;
+  readonly kind: AgentKind;
+  readonly install_id: InstallId | null;
+  readonly presence: PresenceState;
+  readonly last_seen_at: Date | null;
+  readonly version: string | null;
+  readonly public_key: string | null;
+  readonly created_at: Date;
+}
+
+/** Agents as people see them, and their hello. */
+@Injectable()
+export class Agents {
+  constructor(
+    private readonly database: Database,
+    private readonly identity: AgentIdentity,
+    private readonly statements: Statements,
+    private readonly presence: Presence,
+  ) {}
+
+  /** Renews the agent's JWT and makes its consumer when it is gone. A revoked agent gets neither. */
+  @Serves(agentHello)
+  async hello({ version }: Hello, context: MessageContext): Promise<Welcome> {
+    const id = callerOf(context);
+    const [agent] = await this.database.query<AgentRow>('SELECT * FROM agents WHERE id = $1', [id]);
+    if (!agent) throw new ImsError('not_found', `there is no agent ${id}`);
+    const { public_key } = agent;
+    if (agent.presence === 'revoked' || public_key === null) throw new ImsError('agent_revoked', `${id} was revoked`);
+    if (agent.version !== version) {
+      await this.database.query('UPDATE agents SET version = $2 WHERE id = $1', [id, storableText(version)]);
+    }
+    await this.identity.ensureConsumer(id);
+    this.presence.heard(id);
+    const { jwt, expiresAt } = this.identity.mint({ id, kind: agent.kind, public_key });
+    return wire(Welcome, {
+      nats_jwt: jwt,
+      nats_jwt_expires_at: iso(expiresAt),
+      slots: LIMITS.agentSlots,
+      job_keys: [...this.statements.keys],
+      vendor_keys: await vendorKeysOf((sql, params) => this.database.query(sql, params), agent.vendor_id),
+      server_time: iso(new Date()),
+    });
+  }
+
+  @Serves(listAgents)
+  async listAgents(query: ListInVendor): Promise<AgentPage> {
+    const { before, take, limit } = position(query);
+    const rows = await this.database.query<AgentRow>(
+      'SELECT * FROM agents WHERE vendor_id = $1 AND ($2::text IS NULL OR id < $2) ORDER BY id DESC LIMIT $3',
+      [query.vendor_id, before ?? null, take],
+    );
+    return page(AgentPage, rows, limit, (row) => this.view(row));
+  }
+
+  @Serves(getAgent)
+  async getAgent({ vendor_id, agent_id }: AgentRef): Promise<Agent> {
+    const [row] = await this.database.query<AgentRow>('SELECT * FROM agents WHERE id = $1 AND vendor_id = $2', [
+      agent_id,
+      vendor_id,
+    ]);
+    return this.view(found(row, `agent ${agent_id}`));
+  }
+
+  /** The agent gets no job and no new JWT from now on; what it runs is lost to it, its unused tokens are void. */
+  @Serves(revokeAgent)
+  async revokeAgent({ vendor_id, agent_id }: AgentRef): Promise<Agent> {
+    return this.database.transaction(async (tx) => {
+      const [row] = await tx.query<AgentRow>('SELECT * FROM agents WHERE id = $1 AND vendor_id = $2 FOR UPDATE', [
+        agent_id,
+        vendor_id,
+      ]);
+      const agent = found(row, `agent ${agent_id}`);
+      const presence = presenceMachine.next(agent.presence, 'revoke');
+      if (!presence) return this.view(agent);
+      await tx.query('UPDATE agents SET presence = $2 WHERE id = $1', [agent_id, presence]);
+      await tx.query('UPDATE enrolment_tokens SET expires_at = now() WHERE agent_id = $1 AND used_at IS NULL', [
+        agent_id,
+      ]);
+      await tx.query('UPDATE leases SET until = now() WHERE agent_id = $1', [agent_id]);
+      await tx.record({
+        chainOf: agent.install_id ?? vendor_id,
+        type: 'agent.revoked',
+        vendor_id,
+        install_id: agent.install_id ?? undefined,
+        agent_id,
+        actor: 'service:gateway',
+        data: {},
+      });
+      return this.view({ ...agent, presence });
+    });
+  }
+
+  private view(row: AgentRow): Agent {
+    return wire(Agent, {
+      id: row.id,
+      kind: row.kind,
+      install_id: row.install_id,
+      presence: row.presence,
+      last_seen_at: isoOrNull(this.presence.lastSeen(row.id, row.last_seen_at)),
+      version: row.version,
+      public_key: row.public_key,
+      created_at: iso(row.created_at),
+    });
+  }
+}

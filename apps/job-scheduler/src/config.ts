@@ -1,0 +1,43 @@
+import { LIMITS } from '#contracts';
+import { EnvInt, EnvList, EnvSecret, EnvText, EnvUrl, EnvUrls } from '#platform';
+
+const NATS_PROTOCOLS = ['nats', 'tls', 'ws', 'wss'];
+
+/** The job-scheduler's environment. Every name also has a `…_FILE` form that names a file with the value. */
+export class SchedulerConfig {
+  @EnvUrl({ protocols: ['postgres', 'postgresql'] }) DATABASE_URL: string;
+  @EnvUrls({ protocols: NATS_PROTOCOLS }) NATS_URLS: string[];
+  @EnvText() NATS_JWT: string;
+  @EnvSecret() NATS_SEED: string;
+  @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
+  /** 0: any free port; it is in the `ready` log line. */
+  @EnvInt({ default: 8081, min: 0, max: 65_535 }) HTTP_PORT: number;
+
+  /** Signs job statements (nkey seed); the public key is what agents trust. */
+  @EnvSecret() JOB_SIGNING_SEED: string;
+  /** Public keys (nkey) that agents shall trust beside the one above: the old or the next one, while a key is replaced. */
+  @EnvList({ optional: true }) JOB_KEYS_ALSO?: string[];
+  /** Scoped signing key that can mint build agents, and nothing else. */
+  @EnvSecret() BUILD_AGENT_SIGNING_SEED: string;
+  /** Scoped signing key that can mint install agents, and nothing else. */
+  @EnvSecret() INSTALL_AGENT_SIGNING_SEED: string;
+  /** The NATS account that the agents belong to. */
+  @EnvText({ pattern: /^A[A-Z2-7]{55}$/ }) NATS_ACCOUNT_PUBLIC_KEY: string;
+
+  /** What agents are told. */
+  @EnvUrl() PUBLIC_URL: string;
+  @EnvUrl() REGISTRY_TOKEN_URL: string;
+  @EnvUrl() VENDOR_REGISTRY_URL: string;
+  /** NATS as agents reach it; default: NATS_URLS. */
+  @EnvUrls({ protocols: NATS_PROTOCOLS, optional: true }) PUBLIC_NATS_URLS?: string[];
+
+  /** Lease of an attempt from its grant or last renewal. Agents learn it with each grant. */
+  @EnvInt({ default: LIMITS.leaseMs, min: 1_000, max: 600_000 }) LEASE_MS: number;
+  /** How often ended leases and unclaimed offers are looked for. */
+  @EnvInt({ default: LIMITS.sweepMs, min: 20, max: 60_000 }) SWEEP_MS: number;
+  /** An offer that nobody claims is made again after this time. */
+  @EnvInt({ default: LIMITS.reofferMs, min: 100, max: 600_000 }) REOFFER_MS: number;
+  /** An agent that is not heard for this long is offline. */
+  @EnvInt({ default: LIMITS.offlineAfterMs, min: 500, max: 600_000 }) OFFLINE_AFTER_MS: number;
+  @EnvInt({ default: 10, min: 2, max: 200 }) DATABASE_POOL: number;
+}

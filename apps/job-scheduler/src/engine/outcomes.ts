@@ -1,0 +1,144 @@
+import {
+  ApplyOutcome,
+  BuildOutcome,
+  ImsError,
+  parse,
+  SyncOutcome,
+  type JobResult,
+  type JsonObject,
+  type Problem,
+} from '#contracts';
+import { type Fault, type JobEvent } from '#domain';
+import { storableJson, storableText, type Tx } from '#persistence';
+import { json } from '../wire.js';
+import { type JobRow } from './rows.js';
+
+/** What a finished attempt left behind, checked against the shape of its kind. */
+export type Outcome =
+  | { readonly kind: 'build'; readonly outcome: BuildOutcome }
+  | { readonly kind: 'sync'; readonly outcome: SyncOutcome }
+  | { readonly kind: 'apply' | 'destroy'; readonly outcome: ApplyOutcome };
+
+export interface ReadResult {
+  readonly event: Extract<JobEvent, { type: 'result' }>;
+  readonly outcome?: Outcome;
+  readonly result: JsonObject;
+}
+
+/**
+ * An agent's result as an event for the rules. A success whose content does not have the shape of its kind, or speaks
+ * of another artifact than the job's, is a failure of the agent: it must not become a release or a deployed component.
+ */
+export function readResult(
+  job: JobRow,
+  body: JobResult,
+  expected: { repository: string; digest?: string },
+): ReadResult {
+  const result = storableJson(body.result);
+  const base = { type: 'result', attempt: body.attempt } as const;
+  if (body.outcome !== 'succeeded') {
+    const fault = faultOf(body.error);
+    return { event: { ...base, outcome: body.outcome, ...(fault ? { fault } : {}) }, result };
+  }
+  try {
+    return { event: { ...base, outcome: 'succeeded' }, outcome: outcomeOf(job, result, expected), result };
+  } catch (error) {
+    const { code, detail } = ImsError.of(error);
+    const fault: Fault =
+      code === 'digest_mismatch'
+        ? { code, detail }
+        : { code: 'agent_error', detail: `the agent's result is not valid: ${detail}` };
+    return { event: { ...base, outcome: 'failed', fault }, result };
+  }
+}
+
+function faultOf(error: Problem | undefined): Fault | undefined {
+  return error && { code: storableText(error.code), detail: storableText(error.detail) };
+}
+
+function outcomeOf(job: JobRow, result: JsonObject, expected: { repository: string; digest?: string }): Outcome {
+  switch (job.kind) {
+    case 'build': {
+      const outcome = parse(BuildOutcome, result, 'tolerant');
+      if (outcome.artifact.repository !== expected.repository) {
+        throw new ImsError(
+          'agent_error',
+          `the artifact is in ${outcome.artifact.repository}, not ${expected.repository}`,
+        );
+      }
+      return { kind: 'build', outcome };
+    }
+    case 'sync': {
+      const outcome = parse(SyncOutcome, result, 'tolerant');
+      if (expected.digest !== undefined && outcome.digest !== expected.digest) {
+        throw new ImsError('digest_mismatch', `the agent stored ${outcome.digest}, not ${expected.digest}`);
+      }
+      return { kind: 'sync', outcome };
+    }
+    case 'apply':
+    case 'destroy':
+      return { kind: job.kind, outcome: parse(ApplyOutcome, result, 'tolerant') };
+  }
+}
+
+/** Writes what a successful attempt left behind, in the transaction that ends the job. */
+export async function storeOutcome(tx: Tx, job: JobRow, done: Outcome): Promise<void> {
+  switch (done.kind) {
+    case 'build': {
+      const { artifact, source_commit, references } = done.outcome;
+      await tx.query(
+        'UPDATE builds SET artifact = $2, source_commit = $3, "references" = $4 WHERE id = $1 AND artifact IS NULL',
+        [job.build_id, json(artifact), source_commit, json(references)],
+      );
+      return;
+    }
+    case 'sync':
+      return;
+    case 'apply':
+      await writeComponent(tx, job, 'deployed', done.outcome);
+      return;
+    case 'destroy':
+      await writeComponent(tx, job, 'removed');
+  }
+}
+
+/**
+ * An apply or destroy that was begun and did not succeed leaves the component in a state that nobody knows: `failed`
+ * means "something may be there", so a teardown takes it along. What was never begun changed nothing.
+ */
+export async function storeFailure(tx: Tx, job: JobRow): Promise<void> {
+  const begun = job.attempt > 0 && (job.kind === 'apply' || job.kind === 'destroy');
+  if (begun) await writeComponent(tx, job, 'failed');
+}
+
+async function writeComponent(
+  tx: Tx,
+  job: JobRow,
+  status: 'deployed' | 'failed' | 'removed',
+  outcome?: ApplyOutcome,
+): Promise<void> {
+  await tx.query(
+    `INSERT INTO install_components AS c
+       (install_id, name, component_id, kind, status, release_id, outputs, sensitive_outputs, digest)
+     SELECT $1, $2, $3, $4, $5, $6, $7, $8,
+       (SELECT r->'artifact'->>'digest' FROM releases, jsonb_array_elements(components) r
+        WHERE id = $6 AND r->>'name' = $2)
+     ON CONFLICT (install_id, name) DO UPDATE SET
+       component_id = EXCLUDED.component_id, kind = EXCLUDED.kind, status = EXCLUDED.status,
+       release_id = EXCLUDED.release_id, updated_at = now(),
+       -- After a failure the old outputs are still the best that is known; after a removal there are none.
+       outputs = CASE $5 WHEN 'failed' THEN c.outputs ELSE EXCLUDED.outputs END,
+       sensitive_outputs = CASE $5 WHEN 'failed' THEN c.sensitive_outputs ELSE EXCLUDED.sensitive_outputs END,
+       digest = CASE $5 WHEN 'failed' THEN c.digest WHEN 'removed' THEN NULL ELSE EXCLUDED.digest END`,
+    [
+      job.install_id,
+      job.component_name,
+      job.component_id,
+      job.component_kind,
+      status,
+      job.release_id,
+      json(outcome?.outputs),
+      outcome?.sensitive_outputs ?? null,
+    ],
+  );
+}

@@ -1,0 +1,115 @@
+import {
+  type AgentId,
+  type AppId,
+  type BuildId,
+  type ComponentId,
+  type ComponentKind,
+  type DeploymentId,
+  type DeploymentStatus,
+  type InstallId,
+  type JobId,
+  type JobKind,
+  type JobStatus,
+  type JsonObject,
+  type ReleaseId,
+  type VendorId,
+} from '#contracts';
+import { type Fault, type JobState } from '#domain';
+import { type Tx } from '#persistence';
+
+/** A row of `jobs`, read with `now`, the database's clock at that moment. */
+export interface JobRow {
+  readonly id: JobId;
+  readonly vendor_id: VendorId;
+  readonly app_id: AppId;
+  readonly kind: JobKind;
+  readonly status: JobStatus;
+  readonly attempt: number;
+  readonly failures: number;
+  readonly agent_id: AgentId;
+  readonly install_id: InstallId | null;
+  readonly deployment_id: DeploymentId | null;
+  readonly build_id: BuildId | null;
+  readonly release_id: ReleaseId | null;
+  readonly component_id: ComponentId;
+  readonly component_name: string;
+  readonly component_kind: ComponentKind;
+  readonly depends_on: JobId[];
+  readonly offers: number;
+  readonly not_before: Date | null;
+  readonly error: Fault | null;
+  readonly result: JsonObject | null;
+  readonly created_at: Date;
+  readonly started_at: Date | null;
+  readonly finished_at: Date | null;
+  readonly now: Date;
+}
+
+/** A job that is to be made. */
+export interface NewJob {
+  readonly id: JobId;
+  readonly vendor_id: VendorId;
+  readonly app_id: AppId;
+  readonly kind: JobKind;
+  readonly status: 'blocked' | 'queued';
+  readonly agent_id: AgentId;
+  readonly install_id?: InstallId;
+  readonly deployment_id?: DeploymentId;
+  readonly build_id?: BuildId;
+  readonly release_id?: ReleaseId;
+  readonly component_id: ComponentId;
+  readonly component_name: string;
+  readonly component_kind: ComponentKind;
+  readonly depends_on: readonly JobId[];
+}
+
+export interface DeploymentRow {
+  readonly id: DeploymentId;
+  readonly vendor_id: VendorId;
+  readonly install_id: InstallId;
+  readonly release_id: ReleaseId | null;
+  readonly kind: 'deploy' | 'teardown';
+  readonly status: DeploymentStatus;
+}
+
+export const stateOf = (job: JobRow): JobState => ({
+  kind: job.kind,
+  status: job.status,
+  attempt: job.attempt,
+  failures: job.failures,
+  notBefore: job.not_before?.getTime() ?? 0,
+});
+
+/** For people: `apply of web`. */
+export const labelOf = (job: { kind: JobKind; component_name: string }): string =>
+  `${job.kind} of ${job.component_name}`;
+
+const LOCK_JOB = 'SELECT j.*, clock_timestamp() AS now FROM jobs j WHERE j.id = $1 FOR UPDATE';
+
+/** The job, locked by itself: enough for what changes nothing but the job (claim, resume). */
+export async function lockJob(tx: Tx, id: JobId): Promise<JobRow | undefined> {
+  const [job] = await tx.query<JobRow>(LOCK_JOB, [id]);
+  return job;
+}
+
+/**
+ * The job, locked after its deployment: for everything that may end it. Whoever takes both takes them in this order,
+ * so two results of one deployment wait for each other instead of ending in a deadlock.
+ */
+export async function lockJobInDeployment(tx: Tx, id: JobId): Promise<JobRow | undefined> {
+  const [head] = await tx.query<{ deployment_id: DeploymentId | null }>(
+    'SELECT deployment_id FROM jobs WHERE id = $1',
+    [id],
+  );
+  if (!head) return undefined;
+  if (head.deployment_id !== null) await lockDeployment(tx, head.deployment_id);
+  return lockJob(tx, id);
+}
+
+export async function lockDeployment(tx: Tx, id: DeploymentId): Promise<DeploymentRow | undefined> {
+  const [deployment] = await tx.query<DeploymentRow>(
+    'SELECT id, vendor_id, install_id, release_id, kind, status FROM deployments WHERE id = $1 FOR UPDATE',
+    [id],
+  );
+  return deployment;
+}

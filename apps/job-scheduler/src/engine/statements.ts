@@ -1,0 +1,106 @@
+import { Injectable } from '@nestjs/common';
+import {
+  Artifact,
+  ImsError,
+  JobComponent,
+  JobStatement,
+  LIMITS,
+  PAYLOAD_TYPES,
+  signEnvelope,
+  type Envelope,
+  type JsonObject,
+  type ReleaseComponent,
+} from '#contracts';
+import { nkeyFromSeed, type NkeySigner } from '#messaging';
+import { type Tx } from '#persistence';
+import { SchedulerConfig } from '../config.js';
+import { specOf } from '../catalogue/apps.js';
+import { type Stored, type StoredSpec } from '../catalogue/entities.js';
+import { iso, wire } from '../wire.js';
+import { type JobRow } from './rows.js';
+
+interface Facts {
+  readonly vendor_name: string;
+  readonly app_name: string;
+  readonly install_name: string | null;
+  readonly inputs: JsonObject | null;
+  readonly agent_key: string | null;
+  readonly build_spec: StoredSpec | null;
+  readonly released: Stored<ReleaseComponent> | null;
+}
+
+/** Where a component's artifacts are in the vendor's registry. */
+export const repositoryOf = (vendor: string, app: string, component: string): string => `${vendor}/${app}/${component}`;
+
+/** What a job is to do, signed: agents trust these keys and nothing that the broker says. */
+@Injectable()
+export class Statements {
+  private readonly signer: NkeySigner;
+  /** Public keys that agents shall trust. */
+  readonly keys: readonly string[];
+
+  constructor(config: SchedulerConfig) {
+    this.signer = nkeyFromSeed(config.JOB_SIGNING_SEED);
+    this.keys = [...new Set([this.signer.publicKey, ...(config.JOB_KEYS_ALSO ?? [])])];
+  }
+
+  /** The statement of one attempt. The same `issuedAt` gives the same bytes. */
+  async sign(tx: Tx, job: JobRow, attempt: number, issuedAt: Date): Promise<Envelope> {
+    const facts = await this.factsOf(tx, job);
+    if (facts.agent_key === null) throw new ImsError('agent_revoked', `${job.agent_id} is not enrolled`);
+    const spec = job.kind === 'build' ? facts.build_spec : facts.released;
+    if (!spec) throw new ImsError('internal', `${job.id} has no spec`);
+    const artifact = job.kind === 'build' ? undefined : facts.released?.artifact;
+    const statement = wire(JobStatement, {
+      job_id: job.id,
+      attempt,
+      kind: job.kind,
+      vendor_id: job.vendor_id,
+      agent_id: job.agent_id,
+      agent_key: facts.agent_key,
+      install_id: job.install_id,
+      install_name: facts.install_name,
+      deployment_id: job.deployment_id,
+      build_id: job.build_id,
+      app_name: facts.app_name,
+      component: wire(JobComponent, { id: job.component_id, name: job.component_name, kind: job.component_kind }),
+      spec: specOf(bare(spec)),
+      repository: artifact?.repository ?? repositoryOf(facts.vendor_name, facts.app_name, job.component_name),
+      artifact: artifact && wire(Artifact, artifact),
+      source_commit: facts.released?.source_commit,
+      inputs: facts.inputs,
+      issued_at: iso(issuedAt),
+      expires_at: iso(new Date(issuedAt.getTime() + LIMITS.jobStatementMs)),
+    });
+    return signEnvelope(PAYLOAD_TYPES.job, statement, this.signer);
+  }
+
+  /** What a result of this job must fit: the repository of a build, the digest of anything else. */
+  async expected(tx: Tx, job: JobRow): Promise<{ repository: string; digest?: string }> {
+    const { vendor_name, app_name, released } = await this.factsOf(tx, job);
+    const repository = repositoryOf(vendor_name, app_name, job.component_name);
+    return released ? { repository, digest: released.artifact.digest } : { repository };
+  }
+
+  private async factsOf(tx: Tx, job: JobRow): Promise<Facts> {
+    const [facts] = await tx.query<Facts>(
+      `SELECT v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key,
+         i.name AS install_name, i.inputs, b.spec AS build_spec,
+         (SELECT c FROM releases r, jsonb_array_elements(r.components) c
+          WHERE r.id = $4 AND c->>'name' = $5) AS released
+       FROM apps a JOIN vendors v ON v.id = a.vendor_id JOIN agents g ON g.id = $2
+         LEFT JOIN installs i ON i.id = $3 LEFT JOIN builds b ON b.id = $6
+       WHERE a.id = $1`,
+      [job.app_id, job.agent_id, job.install_id, job.release_id, job.component_name, job.build_id],
+    );
+    if (!facts) throw new ImsError('internal', `${job.id} has no app or agent`);
+    return facts;
+  }
+}
+
+/** The spec alone, without what a release adds to it. */
+function bare(spec: StoredSpec): StoredSpec {
+  const { kind, source, image, dockerfile, depends_on, values, run, namespace } = spec;
+  const fields = { kind, source, image, dockerfile, depends_on, values, run, namespace };
+  return JSON.parse(JSON.stringify(fields)) as StoredSpec;
+}

@@ -1,0 +1,122 @@
+import { Injectable, type OnApplicationBootstrap } from '@nestjs/common';
+import { LIMITS, type AgentId, type DeploymentId, type JobId, type JobKind } from '#contracts';
+import { Database } from '#persistence';
+import { createLogger, Lifecycle, Metrics, sleep } from '#platform';
+import { SchedulerConfig } from '../config.js';
+import { lockJob } from './rows.js';
+import { SCHEDULER, Transitions } from './transitions.js';
+
+/** So much at most in one sweep; the next comes half a second later. */
+const LOST_BATCH = 100;
+const OFFER_BATCH = 200;
+
+/**
+ * What nobody sends a message for: leases that have ended, offers that got lost. Every replica sweeps; SKIP LOCKED
+ * keeps them out of each other's way, the fence decides.
+ */
+@Injectable()
+export class Sweep implements OnApplicationBootstrap {
+  private readonly logger = createLogger('sweep');
+  private readonly stopping = new AbortController();
+  private readonly lost;
+  private readonly offered;
+
+  constructor(
+    private readonly database: Database,
+    private readonly transitions: Transitions,
+    private readonly config: SchedulerConfig,
+    private readonly lifecycle: Lifecycle,
+    metrics: Metrics,
+  ) {
+    this.lost = metrics.counter({ name: 'ims_attempts_lost_total', help: 'Attempts whose lease ended.' });
+    this.offered = metrics.counter({ name: 'ims_offers_repeated_total', help: 'Offers made by the sweep.' });
+  }
+
+  onApplicationBootstrap(): void {
+    const loop = this.run();
+    this.lifecycle.onDrain('stop-intake', 'sweep', () => {
+      this.stopping.abort();
+      return loop;
+    });
+  }
+
+  private async run(): Promise<void> {
+    const { signal } = this.stopping;
+    while (!signal.aborted) {
+      try {
+        await this.endLeases();
+        await this.repeatOffers();
+      } catch (error) {
+        this.logger.warn({ err: error }, 'sweep interrupted, the next one goes on');
+      }
+      await sleep(this.config.SWEEP_MS, signal);
+    }
+  }
+
+  /** Attempts whose lease has ended by the database's clock are lost; their jobs are offered at once. */
+  private async endLeases(): Promise<void> {
+    const ended = await this.database.query<{ job_id: JobId }>(
+      'SELECT job_id FROM leases WHERE until <= clock_timestamp() ORDER BY until LIMIT $1',
+      [LOST_BATCH],
+    );
+    for (const { job_id } of ended) {
+      const done = await this.endLease(job_id);
+      if (!done) continue;
+      this.lost.inc();
+      this.logger.warn({ job: job_id, ...done }, 'an attempt was lost');
+    }
+  }
+
+  private endLease(id: JobId): Promise<{ attempt: number; agent: AgentId } | undefined> {
+    return this.transitions.run(async (change) => {
+      const { tx } = change;
+      const [head] = await tx.query<{ deployment_id: DeploymentId | null }>(
+        'SELECT deployment_id FROM jobs WHERE id = $1',
+        [id],
+      );
+      // Somebody else is at work there: the next sweep looks again.
+      if (head?.deployment_id) {
+        const free = await tx.query('SELECT 1 FROM deployments WHERE id = $1 FOR UPDATE SKIP LOCKED', [
+          head.deployment_id,
+        ]);
+        if (free.length === 0) return undefined;
+      }
+      const free = await tx.query('SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE SKIP LOCKED', [id]);
+      const job = free.length > 0 ? await lockJob(tx, id) : undefined;
+      if (!job) return undefined;
+      // Locked, since a renewal does not lock the job: it either came before, or finds the lease gone.
+      const [lease] = await tx.query<{ attempt: number }>(
+        'SELECT attempt FROM leases WHERE job_id = $1 AND until <= clock_timestamp() FOR UPDATE',
+        [id],
+      );
+      if (!lease) return undefined;
+      const event = { type: 'lease_ended', attempt: lease.attempt } as const;
+      const decision = await this.transitions.apply(change, job, event, { actor: SCHEDULER });
+      return 'refusal' in decision ? undefined : { attempt: lease.attempt, agent: job.agent_id };
+    });
+  }
+
+  /**
+   * Offers that are due after a back-off, and those that nobody has claimed: JetStream may have lost them. The latter
+   * only while the agent is there and has a free slot; otherwise they would pile up in its stream.
+   */
+  private async repeatOffers(): Promise<void> {
+    const count = await this.transitions.run(async ({ tx }) => {
+      const due = await tx.query<{ id: JobId; kind: JobKind; agent_id: AgentId; attempt: number; offers: number }>(
+        `WITH due AS (
+           SELECT j.id FROM jobs j JOIN agents a ON a.id = j.agent_id
+           WHERE j.status = 'queued' AND (
+             (j.offered_at IS NULL AND coalesce(j.not_before, now()) <= now())
+             OR (j.offered_at < now() - $1 * interval '1 millisecond' AND a.presence = 'online'
+                 AND (SELECT count(*) FROM leases l WHERE l.agent_id = a.id) < $2))
+           ORDER BY j.offered_at NULLS FIRST LIMIT $3 FOR UPDATE OF j SKIP LOCKED)
+         UPDATE jobs j SET offers = offers + 1, offered_at = now() FROM due WHERE j.id = due.id
+         RETURNING j.id, j.kind, j.agent_id, j.attempt, j.offers`,
+        [this.config.REOFFER_MS, LIMITS.agentSlots, OFFER_BATCH],
+      );
+      for (const job of due) this.transitions.publishOffer(tx, job);
+      return due.length;
+    });
+    if (count > 0) this.offered.inc(count);
+  }
+}

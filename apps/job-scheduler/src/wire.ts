@@ -1,0 +1,22 @@
+import { Problem, type Class } from '#contracts';
+import { type Fault } from '#domain';
+
+type OptionalKeys<T> = { [K in keyof T]-?: object extends Pick<T, K> ? K : never }[keyof T];
+type Fields<T> = Omit<T, OptionalKeys<T>> & { [K in OptionalKeys<T>]?: T[K] | null | undefined };
+
+/** An instance of a wire shape. Optional fields may be given as null (a column without a value): they are left out. */
+export function wire<T extends object>(type: Class<T>, fields: Fields<T>): T {
+  const present = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
+  return Object.assign(new type(), Object.fromEntries(present));
+}
+
+export const iso = (date: Date): string => date.toISOString();
+export const isoOrNull = (date: Date | null): string | null => date && date.toISOString();
+
+/** A fault as a resource shows it. */
+export const problem = (fault: Fault | null | undefined): Problem | undefined =>
+  fault ? wire(Problem, { code: fault.code, detail: fault.detail.slice(0, 4000) }) : undefined;
+
+/** A value for a jsonb parameter. */
+export const json = (value: unknown): string | null =>
+  value === null || value === undefined ? null : JSON.stringify(value);

@@ -1,0 +1,204 @@
+import {
+  createComponent,
+  createRelease,
+  getInstall,
+  listAttempts,
+  updateComponent,
+  etagOf,
+  getComponent,
+} from '#contracts';
+import { findChainBreak, eventOfRow } from '#persistence';
+import { freshDatabase, startNats } from '#stack';
+import { until, World, type Shop } from './world.js';
+
+let world: World;
+beforeAll(async () => {
+  world = await World.start({ startNats, freshDatabase });
+});
+afterAll(() => world.stop());
+
+const THREE = {
+  web: { depends_on: ['api'] },
+  api: { values: { url: '{{ components.db.outputs.url }}', region: '{{ install.inputs.region }}' } },
+  db: {},
+};
+
+describe('a deployment of three components', () => {
+  let shop: Shop;
+  beforeAll(async () => {
+    shop = await world.shop(THREE);
+  });
+
+  it('runs from the builds to the install, in order, and keeps what happened', async () => {
+    const release = await world.release(shop, '1.0.0');
+    expect(release.components.map(({ name }) => name)).toEqual(['api', 'db', 'web']);
+    expect(release.components[0]?.artifact.repository).toBe(`${shop.account.vendor.name}/shop/api`);
+
+    const { install, agent } = await world.install(shop, 'acme');
+    const deployment = await world.deploy(shop, install, release);
+    expect(deployment.jobs).toEqual({ total: 6, succeeded: 0, failed: 0, unfinished: 6 });
+    const jobs = await world.jobs(shop, deployment);
+    expect(jobs.get('apply:web')?.waiting_reason).toMatchObject({ code: 'blocked_by_job' });
+    expect(jobs.get('apply:web')?.waiting_reason?.detail).toContain('apply of api');
+
+    const order = await agent.work([...jobs.values()].map(({ id }) => id));
+    expect(order.slice(0, 3).toSorted()).toEqual(['sync:api', 'sync:db', 'sync:web']);
+    expect(order.slice(3)).toEqual(['apply:db', 'apply:api', 'apply:web']);
+    const done = await world.deployment(shop, deployment.id, 'succeeded');
+    expect(done.jobs).toEqual({ total: 6, succeeded: 6, failed: 0, unfinished: 0 });
+    await until('six receipts', () => agent.receipts.length === 6);
+    expect(agent.receipts.every(({ accepted }) => accepted)).toBe(true);
+
+    const after = await world.gateway.call(getInstall, { vendor_id: shop.vendor, install_id: install.id });
+    expect(after.release_id).toBe(release.id);
+    expect(after.inputs).toEqual({ region: 'eu' });
+    const db = release.components.find(({ name }) => name === 'db');
+    expect(after.components.find(({ name }) => name === 'db')).toMatchObject({
+      status: 'deployed',
+      digest: db?.artifact.digest,
+      outputs: { url: 'of-db' },
+      sensitive_outputs: ['password'],
+    });
+
+    const rows = await world.sql('SELECT * FROM events WHERE chain = $1 ORDER BY seq', [`job-scheduler:${install.id}`]);
+    expect(findChainBreak(rows.map(eventOfRow))).toBeUndefined();
+    const types = rows.map((row) => row['type']);
+    expect(types.filter((type) => type === 'job.granted')).toHaveLength(6);
+    expect(types.at(-1)).toBe('deployment.succeeded');
+  });
+
+  it('makes the same graph for the same release again, and a teardown the reverse', async () => {
+    const release = await world.release(shop, '1.1.0');
+    const { install, agent } = await world.install(shop, 'again');
+    for (let i = 0; i < 2; i++) {
+      const deployment = await world.deploy(shop, install, release);
+      const jobs = await world.jobs(shop, deployment);
+      expect(jobs.size).toBe(6);
+      await agent.work([...jobs.values()].map(({ id }) => id));
+      await world.deployment(shop, deployment.id, 'succeeded');
+    }
+    const teardown = await world.deploy(shop, install);
+    const jobs = await world.jobs(shop, teardown);
+    expect(await agent.work([...jobs.values()].map(({ id }) => id))).toEqual([
+      'destroy:web',
+      'destroy:api',
+      'destroy:db',
+    ]);
+    await world.deployment(shop, teardown.id, 'succeeded');
+    const after = await world.gateway.call(getInstall, { vendor_id: shop.vendor, install_id: install.id });
+    expect(after.release_id).toBeUndefined();
+    expect(after.components.map(({ status }) => status)).toEqual(['removed', 'removed', 'removed']);
+    expect((await world.deploy(shop, install)).status).toBe('succeeded');
+  });
+
+  it('is one at a time for an install, whoever asks', async () => {
+    const release = await world.release(shop, '1.2.0');
+    const { install } = await world.bareInstall(shop, 'alone');
+    const tries = await Promise.allSettled(Array.from({ length: 5 }, () => world.deploy(shop, install, release)));
+    expect(tries.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    for (const refused of tries.filter((one) => one.status === 'rejected')) {
+      expect(refused.reason).toMatchObject({ code: 'deployment_in_progress' });
+    }
+    const jobs = await world.jobs(
+      shop,
+      (
+        await world.gateway.call((await import('#contracts')).listDeployments, {
+          vendor_id: shop.vendor,
+          install_id: install.id,
+        })
+      ).data[0]!,
+    );
+    expect(jobs.get('sync:db')?.waiting_reason?.code).toBe('agent_never_enrolled');
+  });
+
+  it('goes on in the branches that do not depend on what failed', async () => {
+    const two = await world.shop({ a: {}, b: { depends_on: ['a'] }, c: { depends_on: ['b'] }, other: {} });
+    const release = await world.release(two, '1.0.0');
+    const { install, agent } = await world.install(two, 'branches');
+    const deployment = await world.deploy(two, install, release);
+    const jobs = await world.jobs(two, deployment);
+    const wanted = ['sync:a', 'sync:b', 'sync:c', 'sync:other', 'apply:a', 'apply:other'];
+    await agent.work(
+      wanted.map((key) => jobs.get(key)?.id ?? ''),
+      (statement) =>
+        statement.kind === 'apply' && statement.component.name === 'a'
+          ? { outcome: 'failed', error: { code: 'apply_failed', detail: 'no such subnet' } }
+          : { outcome: 'succeeded' },
+    );
+    const done = await world.deployment(two, deployment.id, 'failed');
+    expect(done.error).toEqual({ code: 'apply_failed', detail: 'apply of a failed: no such subnet' });
+    const after = await world.jobs(two, deployment);
+    expect(after.get('apply:other')?.status).toBe('succeeded');
+    for (const key of ['apply:b', 'apply:c']) {
+      expect(after.get(key)).toMatchObject({ status: 'skipped', error: { code: 'dependency_failed' } });
+      expect(after.get(key)?.error?.detail).toContain('apply of a (job_');
+    }
+    const { components } = await world.gateway.call(getInstall, { vendor_id: two.vendor, install_id: install.id });
+    expect(components.map(({ name, status }) => `${name} ${status}`)).toEqual([
+      'a failed',
+      'b absent',
+      'c absent',
+      'other deployed',
+    ]);
+    // What may be there is removed, what never was is not.
+    const teardown = await world.deploy(two, install);
+    expect([...(await world.jobs(two, teardown)).keys()].toSorted()).toEqual(['destroy:a', 'destroy:other']);
+  });
+});
+
+describe('what is refused', () => {
+  it('a circle of components, with its path, and nothing is written', async () => {
+    const shop = await world.shop({ a: { depends_on: ['b'] } });
+    const source = { url: 'https://git.example.test/x.git' };
+    const component = { name: 'b', kind: 'terraform-module' as const, source, depends_on: ['a'] };
+    const scope = { vendor_id: shop.vendor, app_id: shop.app.id };
+    await expect(world.gateway.call(createComponent, { ...scope, component })).rejects.toMatchObject({
+      code: 'dependency_cycle',
+      detail: 'a -> b -> a',
+    });
+    expect(await world.sql('SELECT name FROM components WHERE app_id = $1', [shop.app.id])).toEqual([{ name: 'a' }]);
+  });
+
+  it('a release of what is not built, or refers to nothing', async () => {
+    const shop = await world.shop({ a: {}, b: { values: { x: '{{ components.gone.outputs.y }}' } } });
+    const scope = { vendor_id: shop.vendor, app_id: shop.app.id };
+    const [first] = await world.build(shop, ['a']);
+    await shop.builder.work([first?.job_id ?? '']);
+    await world.job(shop, first?.job_id ?? '', 'succeeded');
+    await expect(world.gateway.call(createRelease, { ...scope, release: { version: '1' } })).rejects.toMatchObject({
+      code: 'nothing_built',
+      detail: 'no successful build of b',
+    });
+    await expect(world.release(shop, '1')).rejects.toMatchObject({ code: 'unknown_component' });
+    expect(await world.sql('SELECT 1 FROM releases WHERE app_id = $1', [shop.app.id])).toEqual([]);
+  });
+
+  it('an update of a component that has changed meanwhile', async () => {
+    const shop = await world.shop({ a: {} });
+    const [row] = await world.sql<{ id: string }>('SELECT id FROM components WHERE app_id = $1', [shop.app.id]);
+    const ref = { vendor_id: shop.vendor, component_id: row?.id ?? '' };
+    const before = await world.gateway.call(getComponent, ref);
+    const spec = { kind: before.kind, source: { url: 'https://git.example.test/new.git' } };
+    const change = { ...ref, spec, if_match: etagOf(before) };
+    expect((await world.gateway.call(updateComponent, change)).source?.url).toBe(spec.source.url);
+    await expect(world.gateway.call(updateComponent, change)).rejects.toMatchObject({ code: 'precondition_failed' });
+  });
+
+  it('a result that does not fit its job becomes a failure of the agent', async () => {
+    const shop = await world.shop({ a: {} });
+    const [build] = await world.build(shop);
+    const job_id = build?.job_id ?? '';
+    await shop.builder.work([job_id], () => ({
+      outcome: 'succeeded',
+      result: {
+        artifact: { repository: 'other/shop/a', digest: `sha256:${'0'.repeat(64)}`, media_type: 'x', size_bytes: 1 },
+        source_commit: 'c',
+      },
+    }));
+    const job = await world.job(shop, job_id, 'failed');
+    expect(job.error?.code).toBe('agent_error');
+    expect(job.error?.detail).toContain('other/shop/a');
+    const { data } = await world.gateway.call(listAttempts, { vendor_id: shop.vendor, job_id });
+    expect(data).toHaveLength(1);
+  });
+});
