@@ -221,9 +221,9 @@ export class OutboxRelay {
         this.metrics.published('sweep', sent.length);
       }
       if (left.length > 0) {
-        // Back-off up to 5 s: rows that never go out (too large, no stream) must not fill every batch.
+        // Back-off up to 2 s: rows that never go out (too large, no stream) must not fill every batch.
         await query(
-          `UPDATE outbox SET attempts = attempts + 1, next_at = now() + least(5, 2 ^ least(attempts, 3)) * interval '1 second'
+          `UPDATE outbox SET attempts = attempts + 1, next_at = now() + least(2, 2 ^ least(attempts, 3)) * interval '1 second'
            WHERE id = ANY($1)`,
           [left],
         );

@@ -2,7 +2,7 @@ import { QueryFailedError } from 'typeorm';
 import { ImsError } from '#contracts';
 
 /** SQLSTATE of a failed statement, or the system's code of a failed connection. */
-export function pgCode(error: unknown): string | undefined {
+function pgCode(error: unknown): string | undefined {
   const inner: unknown = error instanceof QueryFailedError ? error.driverError : error;
   const code = (inner as { code?: unknown } | null)?.code;
   return typeof code === 'string' ? code : undefined;

@@ -7,7 +7,7 @@ import { withTimeout } from './time.js';
  * The order in which a service ends. `stop-intake`: take no new work. `finish-work`: wait for what runs (its database
  * and broker are still there). `flush`: send what that work left behind. `close`: end connections.
  */
-export const DRAIN_PHASES = ['stop-intake', 'finish-work', 'flush', 'close'] as const;
+const DRAIN_PHASES = ['stop-intake', 'finish-work', 'flush', 'close'] as const;
 export type DrainPhase = (typeof DRAIN_PHASES)[number];
 
 /** Kubernetes kills 30 s after SIGTERM; all four phases together stay below that. */
