@@ -10,7 +10,7 @@ export type AllowedImageHosts = readonly string[] | 'any';
 const DOCKER_HUB = 'docker.io';
 
 /** Why an image is refused, or undefined when it would be pulled. */
-export function imageRefusal(image: string, allowed: AllowedImageHosts | undefined): string | undefined {
+function imageRefusal(image: string, allowed: AllowedImageHosts | undefined): string | undefined {
   if (allowed === 'any') return undefined;
   if (!/@sha256:[0-9a-f]{64}$/.test(image)) return `image "${image}" is not named by digest`;
   const [first = ''] = image.split('/');
