@@ -117,7 +117,7 @@ export class JobLoop {
     await this.idle();
     // A receipt may be on its way; without it the next start sends the result again.
     const receipts = [...this.held.values()].filter((held) => held.journal.result !== undefined);
-    await Promise.race([Promise.all(receipts.map((held) => held.reports.receipt)), sleep(1_000)]);
+    await Promise.race([Promise.all(receipts.map((held) => held.reports.receipt)), sleep(1_000, this.over.signal)]);
     this.over.abort();
     for (const held of this.held.values()) held.reports.abandon();
     this.leases.stop();
@@ -169,14 +169,16 @@ export class JobLoop {
     });
   }
 
-  private async idle(withinMs?: number): Promise<void> {
-    const until = performance.now() + (withinMs ?? Infinity);
-    while (this.busy > 0 && performance.now() < until) {
-      await Promise.race([
-        new Promise<void>((resolve) => (this.slotFree = resolve)),
-        sleep(Math.min(until - performance.now(), 60_000)),
-      ]);
+  private async idle(withinMs = Infinity): Promise<void> {
+    const limit = new AbortController();
+    const timer = withinMs === Infinity ? undefined : setTimeout(() => limit.abort(), withinMs);
+    const late = new Promise<void>((resolve) => {
+      limit.signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    while (this.busy > 0 && !limit.signal.aborted) {
+      await Promise.race([new Promise<void>((resolve) => (this.slotFree = resolve)), late]);
     }
+    clearTimeout(timer);
   }
 
   private async take(offer: Offer): Promise<void> {

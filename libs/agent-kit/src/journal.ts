@@ -215,6 +215,7 @@ export class Journal {
     await rm(entry.file, { force: true });
   }
 
+  /** Safe to call twice. */
   async close(): Promise<void> {
     await Promise.all(this.entries().map((entry) => entry.close()));
     await this.fenceFile.close();

@@ -70,7 +70,7 @@ export class LogShipper {
     for (const log of this.logs.values()) log.flush();
     const limit = new AbortController();
     await Promise.race([
-      Promise.all([...this.logs.values()].map((log) => log.idle())),
+      Promise.all([...this.logs.values()].map((log) => log.idle(limit.signal))),
       sleep(this.bus === undefined ? 0 : withinMs, limit.signal),
     ]);
     limit.abort();
@@ -181,9 +181,9 @@ export class AttemptLog {
   delivered(): void {
     this.done();
   }
-  /** Resolves when nothing is left to send now. */
-  async idle(): Promise<void> {
-    while (this.spool.head !== undefined) await Promise.race([this.finished, sleep(10)]);
+  /** Resolves when nothing is left to send now, or on the signal. */
+  async idle(signal: AbortSignal): Promise<void> {
+    while (this.spool.head !== undefined && !signal.aborted) await sleep(10, signal);
   }
 
   private add(line: LogText): void {

@@ -69,7 +69,7 @@ describe('a command', () => {
 
   it('that is not installed is tool_missing by name', async () => {
     const run = new Processes({ home, path: home }).run(command('true', { command: 'no-such-tool' }));
-    await expect(run).rejects.toMatchObject({ code: 'tool_missing', detail: expect.stringContaining('no-such-tool') });
+    await expect(run).rejects.toThrow(/^tool_missing: the program no-such-tool /);
   });
 
   it('takes what it left in its group with it', async () => {
@@ -85,7 +85,8 @@ describe('a command', () => {
     const ended: GroupMark[] = [];
     await new Processes({ home, onStart: (m) => seen.push(m), onEnd: (m) => ended.push(m) }).run(command('true'));
     expect(seen).toHaveLength(1);
-    expect(seen[0]).toMatchObject({ boot: bootId(), started: expect.stringMatching(/^\d+$/) });
+    expect(seen[0]).toMatchObject({ boot: bootId() });
+    expect(Number(seen[0]!.started)).toBeGreaterThan(0);
     expect(ended).toEqual(seen);
   });
 });

@@ -33,6 +33,7 @@ export interface FrameRef {
 export class Spool {
   private readonly waiting: FrameRef[] = [];
   private writing: { name: string; fd: number; bytes: number } | undefined;
+  /** Of the frames that wait. On disk is at most a segment more. */
   private bytes = 0;
   private next = 1;
   private closed = false;
@@ -93,8 +94,9 @@ export class Spool {
   /** The head is acknowledged. The newest segment stays: it holds the last sequence number for the next start. */
   acknowledge(): void {
     const done = this.waiting.shift();
-    if (done === undefined || done.segment === this.newest || this.waiting[0]?.segment === done.segment) return;
-    this.forget(done.segment);
+    if (done === undefined) return;
+    this.bytes -= done.length;
+    if (done.segment !== this.newest && this.waiting[0]?.segment !== done.segment) this.forget(done.segment);
   }
 
   /** All is delivered: the spool goes. */
@@ -126,9 +128,7 @@ export class Spool {
   }
 
   private forget(segment: string): void {
-    const file = join(this.directory, segment);
-    this.bytes -= readFileSync(file).length;
-    rmSync(file, { force: true });
+    rmSync(join(this.directory, segment), { force: true });
   }
 
   /** A segment of an earlier life. Its torn end is cut off; new frames go to a segment of their own. */
