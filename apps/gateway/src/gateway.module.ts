@@ -18,7 +18,7 @@ import { MIGRATIONS } from './migrations.js';
 import { VendorsController } from './vendors.controller.js';
 
 @Module({})
-export class GatewayModule {
+class GatewayModule {
   static with(config: GatewayConfig): DynamicModule {
     return {
       module: GatewayModule,

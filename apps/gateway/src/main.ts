@@ -2,5 +2,10 @@ import 'reflect-metadata';
 import { readConfig } from './config.js';
 import { startGateway } from './gateway.module.js';
 
-// What is wrong with the configuration or the start is named on the way out; the exit code tells the supervisor.
-await startGateway(readConfig());
+try {
+  await startGateway(readConfig());
+} catch (error) {
+  // A faulty configuration is known only here; other failed starts have been logged with their cause, too.
+  process.stderr.write(`the gateway cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}

@@ -1,7 +1,7 @@
 import { type MigrationInterface, type QueryRunner } from 'typeorm';
 
 /** The only tables of this service. */
-export class KeysAndIdempotency1700000000001 implements MigrationInterface {
+class KeysAndIdempotency1700000000001 implements MigrationInterface {
   readonly name = 'KeysAndIdempotency1700000000001';
 
   async up(runner: QueryRunner): Promise<void> {

@@ -11,7 +11,6 @@ import {
 } from '#contracts';
 
 const at = '2026-01-02T03:04:05.678Z';
-export const digest = `sha256:${'ab'.repeat(32)}`;
 
 export const vendor = (id: VendorId = newId('vendor'), name = 'acme'): Vendor => ({ id, name, created_at: at });
 export const app = (over: Partial<App> = {}): App => ({ id: newId('app'), name: 'shop', created_at: at, ...over });

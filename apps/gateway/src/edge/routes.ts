@@ -2,7 +2,7 @@ import { type ExecutionContext } from '@nestjs/common';
 import { type Class } from '#contracts';
 
 /** Who may call: the operator of this IMS, a vendor by its API key (and only on its own things), or anybody. */
-export type Access = 'operator' | 'vendor' | 'public';
+type Access = 'operator' | 'vendor' | 'public';
 
 /** Everything the edge knows about one route; nothing about it is said anywhere else. */
 export interface RouteOptions<B extends object = object, Q extends object = object, R extends object = object> {

@@ -13,7 +13,7 @@ export type LogItem =
 export const LOG_TYPES = ['application/x-ndjson', 'text/plain', 'text/event-stream'] as const;
 export type LogType = (typeof LOG_TYPES)[number];
 
-export const positionOf = (line: LogLine): string => `${line.attempt}.${line.seq}`;
+const positionOf = (line: LogLine): string => `${line.attempt}.${line.seq}`;
 
 /** Milliseconds after which a cut client comes back; sooner when it was asked to move. */
 const RETRY_MS = 2_000;
