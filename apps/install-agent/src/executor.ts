@@ -1,0 +1,50 @@
+import { type StepContext } from '#agent-kit';
+import { type JsonObject, type JsonValue } from '#contracts';
+
+export interface ExecutorContext {
+  readonly step: StepContext;
+  /** The artifact, unpacked; of this attempt. Images have none. */
+  readonly artifactDir: string;
+  /** Private files of this attempt: rendered values, plan files. */
+  readonly workDir: string;
+  /** Kept as long as the component is there: state, inventory. */
+  readonly stateDir: string;
+  /** The artifact in the install's registry. */
+  readonly image: { readonly host: string; readonly repository: string; readonly digest: string };
+  readonly installId: string;
+  readonly namespace: string;
+  /** Fills templates with inputs of the install and outputs of other components. */
+  readonly render: (value: JsonValue) => JsonValue;
+}
+
+/** What an apply would do. */
+export interface Plan {
+  readonly changed: boolean;
+  readonly created: number;
+  readonly updated: number;
+  readonly deleted: number;
+  /** SHA-256 of what was planned: apply takes exactly that. */
+  readonly digest: string;
+}
+
+export interface Observation {
+  readonly outputs: JsonObject;
+  readonly sensitive: readonly string[];
+}
+
+export const NO_PLAN = { changed: false, created: 0, updated: 0, deleted: 0 } as const;
+
+/**
+ * How one kind of component is provisioned. Every method may run again after a crash in its middle. `plan` changes
+ * nothing; `apply` does what the last plan of this attempt says and nothing else; `destroy` leaves nothing behind.
+ */
+export interface Executor {
+  /** Media type of the layer that is the artifact, and how it is packed; undefined for images. */
+  readonly layer: { readonly mediaType: string; readonly form: 'zip' | 'tar+gzip' | 'file' } | undefined;
+  /** Renders what is needed and checks that it can work here. Changes nothing. */
+  prepare(context: ExecutorContext): Promise<void>;
+  plan(context: ExecutorContext): Promise<Plan>;
+  apply(context: ExecutorContext): Promise<void>;
+  observe(context: ExecutorContext): Promise<Observation>;
+  destroy(context: ExecutorContext): Promise<Plan>;
+}

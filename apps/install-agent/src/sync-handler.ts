@@ -1,0 +1,87 @@
+import { randomUUID } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { Identity, RegistryTokens, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
+import { ImsError, type JsonObject } from '#contracts';
+import { copyArtifact, RegistryClient } from '#oci';
+import { InstallRegistry } from './install-registry.js';
+import { artifactOf, verifyProvenance } from './verification.js';
+
+/** Where an artifact is in the install's registry. */
+export const localRepository = ({ statement }: Pick<StepContext, 'statement'>): string =>
+  `${statement.app_name}/${statement.component.name}`;
+
+/** Brings one artifact into the install's registry: look whether it is there, else fetch it with a one-time token. */
+@Injectable()
+export class SyncHandler implements JobHandler {
+  readonly kind = 'sync';
+
+  constructor(
+    private readonly identity: Identity,
+    private readonly tokens: RegistryTokens,
+    private readonly registry: InstallRegistry,
+  ) {}
+
+  steps(): readonly StepDefinition[] {
+    return [
+      { name: 'look', run: (step) => this.look(step) },
+      { name: 'fetch', run: (step) => this.fetch(step) },
+    ];
+  }
+
+  result({ fetch = {} }: Readonly<Record<string, JsonObject>>): { result: JsonObject } {
+    return { result: fetch };
+  }
+
+  /** Manifests are stored after what they name, signatures last: a signed manifest that is here is here as a whole. */
+  private async look(step: StepContext): Promise<JsonObject> {
+    const { digest } = artifactOf(step);
+    const here = { client: this.registry.client, repository: localRepository(step) };
+    if (!(await here.client.headManifest(here.repository, digest, { signal: step.signal }))) return { present: false };
+    try {
+      await verifyProvenance(step, this.identity.enrolment, here);
+      return { present: true };
+    } catch (error) {
+      if (!(error instanceof ImsError) || error.code !== 'signature_invalid') throw error;
+      return { present: false };
+    }
+  }
+
+  /**
+   * Redeem, verify, copy: one step, since the token and what it was exchanged for are in memory only. After a crash
+   * a new token is asked for; the job's statement still gives the right to one.
+   */
+  private async fetch(step: StepContext): Promise<JsonObject> {
+    const { digest } = artifactOf(step);
+    if (step.outputOf('look')?.['present'] === true) {
+      step.log('info', `${digest} is in the install's registry: nothing to fetch`);
+      return { digest, bytes_copied: 0, blobs_copied: 0, blobs_skipped: 0 };
+    }
+    const issued = await this.tokens.requestPullToken(step.envelope, step.signal);
+    step.secrets.add(issued.token);
+    const access = await this.tokens.redeemPullToken(issued.token, randomUUID(), step.signal);
+    step.secrets.add(access.registry_token);
+    const vendor = {
+      client: new RegistryClient({
+        baseUrl: access.registry_url,
+        credential: { kind: 'bearer', token: () => Promise.resolve(access.registry_token) },
+      }),
+      repository: access.repository,
+    };
+    await verifyProvenance(step, this.identity.enrolment, vendor);
+    const copied = await copyArtifact({
+      from: { ...vendor, digest },
+      to: { client: this.registry.client, repository: localRepository(step) },
+      signal: step.signal,
+    });
+    step.log(
+      'info',
+      `copied ${copied.bytesCopied} bytes in ${copied.blobsCopied} blobs; ${copied.blobsSkipped} were there`,
+    );
+    return {
+      digest,
+      bytes_copied: copied.bytesCopied,
+      blobs_copied: copied.blobsCopied,
+      blobs_skipped: copied.blobsSkipped,
+    };
+  }
+}

@@ -1,0 +1,44 @@
+import { type StepContext } from '#agent-kit';
+import { ImsError, type Artifact, type Enrolment } from '#contracts';
+import { builderIdOf, buildTypeOf } from '#domain';
+import { verifyArtifact, type RegistryClient } from '#oci';
+
+export function artifactOf({ statement }: StepContext): Artifact {
+  if (!statement.artifact) throw new ImsError('statement_refused', 'the job names no artifact');
+  return statement.artifact;
+}
+
+/**
+ * Checks that the vendor's own build agent made this digest, from the commit that the job states, of this kind and
+ * for this component. The keys are those that this agent has pinned; an IMS that is taken over cannot add one.
+ */
+export async function verifyProvenance(
+  step: StepContext,
+  { vendor_keys: keys }: Readonly<Enrolment>,
+  from: { readonly client: RegistryClient; readonly repository: string },
+): Promise<void> {
+  const { statement, signal } = step;
+  const { digest } = artifactOf(step);
+  if (keys.length === 0) throw new ImsError('signature_invalid', 'no key of the vendor is known here yet');
+  await verifyArtifact({
+    ...from,
+    digest,
+    publicKeyPem: keys,
+    expect: {
+      builderId: builderIdOf(statement.vendor_id),
+      buildType: buildTypeOf(statement.component.kind),
+      rule: ({ predicate }) => {
+        const { externalParameters: built } = predicate.buildDefinition;
+        const expected = {
+          component: statement.component.name,
+          app: statement.app_name,
+          source_commit: statement.source_commit,
+        };
+        const wrong = Object.entries(expected).find(([name, value]) => value !== undefined && built[name] !== value);
+        return wrong && `it was built with another ${wrong[0]} than the job says`;
+      },
+    },
+    signal,
+  });
+  step.log('info', `${from.repository}@${digest} is signed by the vendor`);
+}
