@@ -5,7 +5,6 @@ import { RegistryTokens, type JobHandler, type StepContext, type StepDefinition 
 import {
   ImsError,
   type Artifact,
-  type BuildOutcome,
   type ComponentKind,
   type JobStatement,
   type JsonObject,
@@ -71,9 +70,8 @@ export class BuildHandler implements JobHandler {
 
   result(outputs: Readonly<Record<string, JsonObject>>): { result: JsonObject } {
     const { artifact, source_commit: commit } = outputs['push'] ?? {};
-    return {
-      result: { artifact, source_commit: commit } satisfies Partial<Record<keyof BuildOutcome, unknown>> as JsonObject,
-    };
+    const references = outputs['build']?.['references'];
+    return { result: { artifact, source_commit: commit, ...(references ? { references } : {}) } as JsonObject };
   }
 
   private async checkout(step: StepContext): Promise<JsonObject> {

@@ -23,11 +23,13 @@ export class KubernetesManifests implements KindBuilder {
       .filter((name) => /\.ya?ml$/.test(name))
       .sort();
     const images: { where: string; image: string }[] = [];
+    const references = new Set<string>();
     let count = 0;
     for (const name of files) {
       const text = await readFile(join(context.sourceDir, name), 'utf8');
-      for (const { object, line } of parseManifests(text, name)) {
+      for (const { object, line, components } of parseManifests(text, name)) {
         count += 1;
+        for (const component of components) references.add(component);
         const what = `${name}:${line} ${String(object.kind)}/${String(object.metadata?.name)}`;
         for (const { place, image } of imagesOf(object)) images.push({ where: `${what} ${place}`, image });
       }
@@ -36,7 +38,7 @@ export class KubernetesManifests implements KindBuilder {
       throw invalid(`no manifest (*.yaml, *.yml) in ${relative(context.step.workspace, context.sourceDir) || '.'}`);
     assertNoExternalImages(images, isImageReference);
     await keepLayer(context, await tarGzDirectory(context.sourceDir), {});
-    return { manifests: count, images: images.map(({ image }) => image) };
+    return { manifests: count, images: images.map(({ image }) => image), references: [...references].sort() };
   }
 
   push(context: BuildContext, target: PushTarget): Promise<Descriptor> {
@@ -45,7 +47,7 @@ export class KubernetesManifests implements KindBuilder {
 }
 
 /** The objects of one file, each with the line that it begins at. Throws `source_invalid` with file and line. */
-function parseManifests(text: string, file: string): { object: Manifest; line: number }[] {
+function parseManifests(text: string, file: string): { object: Manifest; line: number; components: string[] }[] {
   const lines = new LineCounter();
   return parseAllDocuments(text, { lineCounter: lines }).flatMap((document) => {
     const [error] = document.errors;
@@ -58,11 +60,15 @@ function parseManifests(text: string, file: string): { object: Manifest; line: n
       typeof object.kind === 'string' &&
       typeof object.metadata?.name === 'string';
     if (!named) throw invalid(`${file}:${line}: a manifest needs apiVersion, kind and metadata.name`);
-    try {
-      referencesOf(object);
-    } catch (thrown) {
-      throw invalid(`${file}:${line}: ${ImsError.of(thrown).detail}`);
-    }
-    return [{ object, line }];
+    return [{ object, line, components: componentsOf(object, `${file}:${line}`) }];
   });
+}
+
+/** The components whose outputs an object names: it depends on them. */
+function componentsOf(object: Manifest, where: string): string[] {
+  try {
+    return referencesOf(object).flatMap(({ reference }) => (reference.kind === 'output' ? [reference.component] : []));
+  } catch (thrown) {
+    throw invalid(`${where}: ${ImsError.of(thrown).detail}`);
+  }
 }
