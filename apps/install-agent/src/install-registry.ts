@@ -105,8 +105,14 @@ export class InstallRegistry {
       });
       response.end(JSON.stringify(body));
     };
-    if (request.method !== 'GET' || url.pathname !== '/token') { json(404, { errors: [{ code: 'NOT_FOUND' }] }); return; }
-    if (!this.isNode(request.headers.authorization)) { json(401, { errors: [{ code: 'UNAUTHORIZED' }] }); return; }
+    if (request.method !== 'GET' || url.pathname !== '/token') {
+      json(404, { errors: [{ code: 'NOT_FOUND' }] });
+      return;
+    }
+    if (!this.isNode(request.headers.authorization)) {
+      json(401, { errors: [{ code: 'UNAUTHORIZED' }] });
+      return;
+    }
     const asked = parseScopes(url.searchParams.getAll('scope'));
     const held = asked.map(({ name }) => ({ type: 'repository' as const, name, actions: ['pull'] }));
     const token = await this.signer.sign({

@@ -8,7 +8,8 @@ import { type InstallAgentConfig } from '../config.js';
 import { type Executor, type ExecutorContext, type Observation, type Plan } from '../executor.js';
 import { type KubeObject, type Kubectl } from './kubectl.js';
 
-const RENDERED = 'rendered.json';
+/** JSON documents in a YAML stream: kubectl validates each by its own schema, which it cannot for a `List`. */
+const RENDERED = 'rendered.yaml';
 const INVENTORY = 'inventory.json';
 const MANAGER = '--field-manager=vendor-cloud';
 const WORKLOADS = ['Deployment', 'StatefulSet', 'DaemonSet'];
@@ -43,7 +44,7 @@ export class ManifestsExecutor implements Executor {
     const objects = (await this.objectsOf(context)).map((object) => labelled(object, context));
     await writePrivate(
       join(context.workDir, RENDERED),
-      JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }),
+      objects.map((object) => `---\n${JSON.stringify(object)}\n`).join(''),
     );
   }
 
@@ -145,7 +146,11 @@ export class ManifestsExecutor implements Executor {
 
   protected async rendered({ workDir }: ExecutorContext): Promise<{ items: KubeObject[]; digest: string }> {
     const text = await readFile(join(workDir, RENDERED), 'utf8');
-    return { items: (JSON.parse(text) as { items: KubeObject[] }).items, digest: digestOf(Buffer.from(text)) };
+    const items = text
+      .split('---\n')
+      .filter((part) => part.trim() !== '')
+      .map((part) => JSON.parse(part) as KubeObject);
+    return { items, digest: digestOf(Buffer.from(text)) };
   }
 
   private async obsolete(context: ExecutorContext, items: readonly KubeObject[]): Promise<string[]> {
