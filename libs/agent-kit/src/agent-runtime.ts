@@ -60,8 +60,9 @@ export class AgentRuntime {
     const { options, identity } = this;
     const at = (name: string): string => join(options.stateDir, name);
     const lock = await StateLock.take(options.stateDir);
+    let journal: Journal | undefined;
     try {
-      const journal = await Journal.open(at('journal'));
+      journal = await Journal.open(at('journal'));
       const attempts = journal.entries();
       const killed = await killLeftovers(attempts.flatMap((attempt) => attempt.openGroups));
       if (killed > 0) logger.warn({ killed }, 'processes of an earlier run were still there');
@@ -103,6 +104,7 @@ export class AgentRuntime {
       vitals.start();
       logger.info({ agent_id: identity.agentId, kind: identity.enrolment.kind, attempts: attempts.length }, 'ready');
     } catch (error) {
+      await journal?.close();
       await lock.release();
       throw error;
     }

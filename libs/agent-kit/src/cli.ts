@@ -127,6 +127,9 @@ function exitCodeOf(error: ImsError): number {
 }
 
 async function enrol(options: AgentProgram, command: AgentCommand & { command: 'enrol' }): Promise<Identity> {
+  const pid = await runningAgent(command.stateDir);
+  // It would write its own identity back at the next renewal.
+  if (pid !== undefined) throw new Error(`an agent runs with ${command.stateDir} (pid ${pid}): stop it first`);
   const token = await readToken(options, command.tokenFile);
   const signingPublicKey = await options.signingPublicKey?.(command.stateDir);
   return Identity.enrol({

@@ -1,14 +1,31 @@
 import { jetstreamManager } from '@nats-io/jetstream';
+import { Injectable } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
 import { type NatsConnection } from '@nats-io/transport-node';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { inboxPrefix, newId, offersOf, type EnrolRequest, type Enrolment, type JobId } from '#contracts';
+import {
+  inboxPrefix,
+  newId,
+  offersOf,
+  type EnrolRequest,
+  type Enrolment,
+  type JobId,
+  type JsonObject,
+} from '#contracts';
 import { connectNats, nkeyFromSeed, userJwt } from '#messaging';
 import { agentTags, startNats, type NatsServer } from '#stack';
-import { AgentRuntime, Identity, type AgentOptions, type JobHandler } from '../src/index.js';
+import {
+  AgentModule,
+  AgentRuntime,
+  Identity,
+  RegistryTokens,
+  type AgentOptions,
+  type JobHandler,
+} from '../src/index.js';
 import { startOf } from '../src/proc.js';
 import { FakeScheduler, type AgentUnderTest } from './fake-scheduler.js';
 import { startHttp } from './http-server.js';
@@ -78,6 +95,14 @@ afterEach(async () => {
   children = [];
 });
 
+function mint(agentId: string, user: string, lifeMs: number): Pick<Enrolment, 'nats_jwt' | 'nats_jwt_expires_at'> {
+  const expiresAt = new Date(Date.now() + lifeMs);
+  const signer = nkeyFromSeed(nats.keys.installAgentSigningSeed);
+  const tags = agentTags(agentId);
+  const nats_jwt = userJwt({ name: agentId, user, signer, account: nats.keys.account, expiresAt, tags });
+  return { nats_jwt, nats_jwt_expires_at: expiresAt.toISOString() };
+}
+
 /** An identity with a JWT that the real server takes. */
 async function enrol(into: string): Promise<Identity> {
   const agentId = newId('agent');
@@ -89,15 +114,7 @@ async function enrol(into: string): Promise<Identity> {
         vendor_id: newId('vendor'),
         install_id: newId('install'),
         nats_urls: [nats.url],
-        nats_jwt: userJwt({
-          name: agentId,
-          user: (body as EnrolRequest).public_key,
-          signer: nkeyFromSeed(nats.keys.installAgentSigningSeed),
-          account: nats.keys.account,
-          expiresAt: new Date(Date.now() + 3_600_000),
-          tags: agentTags(agentId),
-        }),
-        nats_jwt_expires_at: new Date(Date.now() + 3_600_000).toISOString(),
+        ...mint(agentId, (body as EnrolRequest).public_key, 3_600_000),
         job_keys: [scheduler.jobKey.publicKey],
         registry_token_url: 'http://127.0.0.1:1',
         vendor_registry: { url: 'http://127.0.0.1:2', namespace: 'acme' },
@@ -435,6 +452,53 @@ describe('a restart', () => {
     await spawnAgent();
     const second = new AgentRuntime({ ...FAST, stateDir }, identity, []);
     await expect(second.start()).rejects.toThrow('is in use by the agent with pid');
+  });
+});
+
+describe('the credential', () => {
+  it('is renewed before it ends, and the connection lives on with the new one', async () => {
+    const lives = [3_000, 3_600_000];
+    scheduler.welcome = () => mint(agent.agentId, agent.publicKey, lives.shift() ?? 3_600_000);
+    await startAgent();
+    const ends = Date.parse(identity.enrolment.nats_jwt_expires_at);
+    expect(ends).toBeLessThan(Date.now() + 3_000);
+    const hellos = scheduler.hellos.length;
+    await waitFor(() => scheduler.hellos.length > hellos && Date.now() > ends + 500);
+    const job = await scheduler.offer({ name: 'first', script: 'true' });
+    await waitFor(() => scheduler.resultOf(job)?.outcome === 'succeeded');
+  });
+
+  it('that has ended is said at once', async () => {
+    const over = Object.assign(Object.create(identity) as Identity, {});
+    Object.defineProperty(over, 'enrolment', {
+      value: { ...identity.enrolment, nats_jwt_expires_at: new Date(Date.now() - 1_000).toISOString() },
+    });
+    const start = new AgentRuntime({ ...FAST, stateDir }, over, []).start();
+    await expect(start).rejects.toThrow(/^unauthenticated: .*: enrol again$/);
+  });
+});
+
+describe('a Nest application', () => {
+  it('makes the handlers, starts with the context and drains when it closes', async () => {
+    @Injectable()
+    class Handler extends ScriptHandler {
+      constructor(
+        private readonly tokens: RegistryTokens,
+        private readonly own: Identity,
+      ) {
+        super('apply');
+      }
+      override result(): { result: JsonObject } {
+        return { result: { tokens: typeof this.tokens.requestPullToken, agent: this.own.agentId } };
+      }
+    }
+    const module = AgentModule.forAgent({ agent: { ...FAST, stateDir }, identity, handlers: [Handler] });
+    const app = await NestFactory.createApplicationContext(module, { logger: false });
+    const job = await scheduler.offer({ name: 'first', script: 'true' });
+    await waitFor(() => scheduler.resultOf(job) !== undefined);
+    expect(scheduler.resultOf(job)!.result).toEqual({ tokens: 'function', agent: agent.agentId });
+    await app.close();
+    await startAgent();
   });
 });
 
