@@ -1,5 +1,6 @@
-import { Problem, type Class } from '#contracts';
+import { ImsError, Problem, type Class, type JsonValue } from '#contracts';
 import { type Fault } from '#domain';
+import { storableJson } from '#persistence';
 
 type OptionalKeys<T> = { [K in keyof T]-?: object extends Pick<T, K> ? K : never }[keyof T];
 type Fields<T> = Omit<T, OptionalKeys<T>> & { [K in OptionalKeys<T>]?: T[K] | null | undefined };
@@ -20,3 +21,14 @@ export const problem = (fault: Fault | null | undefined): Problem | undefined =>
 /** A value for a jsonb parameter. */
 export const json = (value: unknown): string | null =>
   value === null || value === undefined ? null : JSON.stringify(value);
+
+/**
+ * Refuses what PostgreSQL cannot store (NUL, half of a surrogate pair) where people send it. Agents' texts are cleaned
+ * instead, since their tools write anything.
+ */
+export function checkStorable(value: object): void {
+  const text = JSON.stringify({ value });
+  if (JSON.stringify(storableJson({ value: JSON.parse(JSON.stringify(value)) as JsonValue })) !== text) {
+    throw new ImsError('invalid_request', 'a text holds a NUL character or half of a surrogate pair');
+  }
+}

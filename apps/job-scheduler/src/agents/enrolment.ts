@@ -18,7 +18,7 @@ import {
 } from '#contracts';
 import { presenceMachine, type Presence } from '#domain';
 import { nkeyKind, Serves } from '#messaging';
-import { Database, type Tx } from '#persistence';
+import { Database, storableText, type Tx } from '#persistence';
 import { SchedulerConfig } from '../config.js';
 import { found } from '../catalogue/lists.js';
 import { Statements } from '../engine/statements.js';
@@ -112,7 +112,7 @@ export class Enrolments {
     const owner = await this.ownerOf(tokenId, secret);
     if (!owner) throw refused();
     if (owner.used || owner.expired) return this.refuse(owner);
-    checkKeys(owner.kind, request);
+    const vendorKey = checkKeys(owner.kind, request);
     // Before the token is burned: an agent that could get no offers would have lost its token for nothing.
     await this.identity.ensureConsumer(owner.agent_id);
     const vendorKeys = await this.database.transaction(async (tx) => {
@@ -122,7 +122,7 @@ export class Enrolments {
         [tokenId, hashOf(secret)],
       );
       if (burned.length === 0) return undefined;
-      await this.adopt(tx, owner, request);
+      await this.adopt(tx, owner, request, vendorKey);
       return vendorKeysOf(tx.query, owner.vendor_id);
     });
     if (!vendorKeys) return this.refuse({ ...owner, used: true });
@@ -133,21 +133,22 @@ export class Enrolments {
   private async adopt(
     tx: Tx,
     owner: TokenOwner,
-    { public_key, signing_public_key, version }: EnrolRequest,
+    { public_key, version }: EnrolRequest,
+    vendorKey?: string,
   ): Promise<void> {
     const { agent_id, vendor_id, install_id, kind } = owner;
     const presence = presenceMachine.next(owner.presence, 'enrol') ?? 'offline';
     await tx.query('UPDATE agents SET public_key = $2, version = $3, presence = $4 WHERE id = $1', [
       agent_id,
       public_key,
-      version,
+      storableText(version),
       presence,
     ]);
     await tx.query('UPDATE leases SET until = now() WHERE agent_id = $1', [agent_id]);
-    if (kind === 'build' && signing_public_key !== undefined) {
+    if (vendorKey !== undefined) {
       await tx.query(
         'INSERT INTO vendor_keys (vendor_id, public_key, agent_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
-        [vendor_id, signing_public_key, agent_id],
+        [vendor_id, vendorKey, agent_id],
       );
     }
     await tx.record({
@@ -157,7 +158,7 @@ export class Enrolments {
       install_id: install_id ?? undefined,
       agent_id,
       actor: `agent:${agent_id}`,
-      data: { kind, version, public_key, again: owner.presence !== 'never_enrolled' },
+      data: { kind, version: storableText(version), public_key, again: owner.presence !== 'never_enrolled' },
     });
   }
 
@@ -207,18 +208,19 @@ export class Enrolments {
 
 const refused = (): ImsError => new ImsError('enrolment_refused');
 
-function checkKeys(kind: AgentKind, { public_key, signing_public_key }: EnrolRequest): void {
+/** The key that the vendor's artifacts will be signed with, in one form; undefined for an install agent. */
+function checkKeys(kind: AgentKind, { public_key, signing_public_key }: EnrolRequest): string | undefined {
   const fault = (pointer: string, message: string): ImsError =>
     new ImsError('invalid_request', `${pointer} ${message}`, [{ pointer, message }]);
   if (nkeyKind(public_key) !== 'user') throw fault('/public_key', 'must be a public user nkey');
-  if (kind !== 'build') return;
+  if (kind !== 'build') return undefined;
   if (signing_public_key === undefined) throw fault('/signing_public_key', 'is needed for a build agent');
   // createPublicKey would also take a private key and derive the public one.
   if (!signing_public_key.includes('PUBLIC KEY') || signing_public_key.includes('PRIVATE')) {
     throw fault('/signing_public_key', 'must be a public key in PEM');
   }
   try {
-    createPublicKey(signing_public_key);
+    return createPublicKey(signing_public_key).export({ type: 'spki', format: 'pem' }).toString();
   } catch {
     throw fault('/signing_public_key', 'must be a public key in PEM');
   }

@@ -119,15 +119,18 @@ export class Presence implements OnApplicationBootstrap {
   }
 
   private async write(presence: 'online' | 'offline', agents: readonly AgentId[]): Promise<void> {
-    const seconds = agents.map((agent) => (performance.now() - (this.beats.get(agent) ?? performance.now())) / 1000);
+    // Null: never heard by this replica, so nothing is known here of when the agent was last seen.
+    const seconds = agents.map((agent) => {
+      const beat = this.beats.get(agent);
+      return beat === undefined ? null : (performance.now() - beat) / 1000;
+    });
     await this.database.transaction(async (tx) => {
       const changed = await tx.query<Changed>(
-        `UPDATE agents a SET presence = $1,
-           last_seen_at = greatest(a.last_seen_at, CASE WHEN $4 THEN now() - g.seconds * interval '1 second' END)
+        `UPDATE agents a SET presence = $1, last_seen_at = greatest(a.last_seen_at, now() - g.seconds * interval '1 second')
          FROM unnest($2::text[], $3::float8[]) AS g (id, seconds)
          WHERE a.id = g.id AND a.presence = CASE $1 WHEN 'online' THEN 'offline' ELSE 'online' END
          RETURNING a.id, a.vendor_id, a.install_id`,
-        [presence, agents, seconds, presence === 'online' || agents.some((agent) => this.beats.has(agent))],
+        [presence, agents, seconds],
       );
       for (const agent of changed.toSorted((a, b) => (chainOf(a) < chainOf(b) ? -1 : 1)))
         await told(tx, agent, presence);

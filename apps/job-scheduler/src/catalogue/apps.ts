@@ -30,7 +30,7 @@ import {
 import { checkComponentSpec, checkDeclarations, checkNoCycle, graphComponent } from '#domain';
 import { Serves } from '#messaging';
 import { Database, type Tx } from '#persistence';
-import { iso, wire } from '../wire.js';
+import { checkStorable, iso, wire } from '../wire.js';
 import { AppRow, ComponentRow, VendorRow, type StoredSpec } from './entities.js';
 import { found, insert, newest, page, position, unlessTaken } from './lists.js';
 
@@ -43,6 +43,7 @@ export class Apps {
 
   @Serves(createApp)
   async createApp({ vendor_id, app }: CreateApp): Promise<App> {
+    checkStorable(app);
     checkDeclarations(app.inputs ?? [], '/inputs');
     const row = { id: newId('app'), vendor_id, name: app.name, inputs: app.inputs ?? [] } as AppRow;
     const write = this.database.transaction(async ({ manager, record }) => {
@@ -76,6 +77,7 @@ export class Apps {
   async createComponent({ vendor_id, app_id, component }: CreateComponent): Promise<Component> {
     const { name, ...fields } = component;
     const spec: StoredSpec = fields;
+    checkStorable(component);
     checkComponentSpec(component);
     const row = { id: newId('component'), vendor_id, app_id, name, spec } as ComponentRow;
     const write = this.database.transaction(async (tx) => {
@@ -94,6 +96,7 @@ export class Apps {
   /** Replaces the spec. With `if_match`, only if the component is still the one that the caller has seen. */
   @Serves(updateComponent)
   async updateComponent({ vendor_id, component_id, spec, if_match }: UpdateComponent): Promise<Component> {
+    checkStorable(spec);
     checkComponentSpec(spec);
     const fields = JSON.parse(JSON.stringify(spec)) as StoredSpec;
     return this.database.transaction(async (tx) => {

@@ -16,7 +16,7 @@ import {
 import { checkGraph, checkReferences, graphComponent } from '#domain';
 import { Serves } from '#messaging';
 import { Database } from '#persistence';
-import { iso, wire } from '../wire.js';
+import { checkStorable, iso, wire } from '../wire.js';
 import { findApp } from './apps.js';
 import { ReleaseRow, type AppRow, type BuiltComponent, type Stored, type StoredSpec } from './entities.js';
 import { found, insert, newest, page, position, unlessTaken } from './lists.js';
@@ -32,6 +32,7 @@ export class Releases {
    */
   @Serves(createRelease)
   async createRelease({ vendor_id, app_id, release }: CreateRelease): Promise<Release> {
+    checkStorable(release);
     const row = { id: newId('release'), vendor_id, app_id, version: release.version } as ReleaseRow;
     const write = this.database.transaction(async ({ manager, query, record }) => {
       const app = await findApp(manager, vendor_id, app_id);

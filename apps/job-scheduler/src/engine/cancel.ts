@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { ImsError, type CancelRequest, type DeploymentId, type JobId, type VendorId } from '#contracts';
 import { deploymentMachine, jobMachine } from '#domain';
+import { storableText } from '#persistence';
 import { found } from '../catalogue/lists.js';
 import { lockDeployment, lockJobInDeployment, type JobRow } from './rows.js';
 import { Transitions, type Change } from './transitions.js';
@@ -59,4 +60,4 @@ export class Cancel {
   }
 }
 
-const reasonOf = (request: CancelRequest): string => request.reason ?? 'cancelled by the vendor';
+const reasonOf = (request: CancelRequest): string => storableText(request.reason ?? 'cancelled by the vendor');

@@ -17,6 +17,7 @@ import {
 import { Serves, type MessageContext } from '#messaging';
 import { Database, type Tx } from '#persistence';
 import { Presence } from '../agents/presence.js';
+import { found } from '../catalogue/lists.js';
 import { SchedulerConfig } from '../config.js';
 import { wire } from '../wire.js';
 import { lockJob, type JobRow } from './rows.js';
@@ -24,9 +25,7 @@ import { Statements } from './statements.js';
 import { Transitions } from './transitions.js';
 
 interface LeaseRow {
-  readonly job_id: JobId;
   readonly attempt: number;
-  readonly agent_id: AgentId;
   readonly session_id: string;
   readonly granted_at: Date;
 }
@@ -66,22 +65,16 @@ export class Claims {
     this.presence.heard(agent);
     return this.transitions.run(async (change) => {
       const job = await this.lockOwn(change.tx, job_id, agent, 'job_not_claimable');
-      const lease = await this.leaseOf(change.tx, job);
+      const { lease, presence } = await this.heldBy(change.tx, job);
       if (lease && lease.session_id === session_id) {
         await this.hold(change.tx, job, session_id);
         return this.grant(change.tx, job, lease.attempt, lease.granted_at);
       }
-      const [row] = await change.tx.query<{ presence: string }>('SELECT presence FROM agents WHERE id = $1', [agent]);
-      if (row?.presence === 'revoked') throw new ImsError('agent_revoked', `${agent} was revoked`);
+      if (presence === 'revoked') throw new ImsError('agent_revoked', `${agent} was revoked`);
       const cause = { actor: `agent:${agent}`, sessionId: session_id };
       const decision = await this.transitions.apply(change, job, { type: 'claim' }, cause);
       if ('refusal' in decision) throw new ImsError(decision.refusal, decision.detail);
-      return this.grant(
-        change.tx,
-        job,
-        decision.next.attempt,
-        await this.grantedAt(change.tx, job, decision.next.attempt),
-      );
+      return this.grant(change.tx, job, decision.next.attempt, job.now);
     });
   }
 
@@ -92,7 +85,7 @@ export class Claims {
     this.presence.heard(agent);
     return this.transitions.run(async (change) => {
       const job = await this.lockOwn(change.tx, job_id, agent, 'stale_attempt');
-      const lease = await this.leaseOf(change.tx, job);
+      const { lease } = await this.heldBy(change.tx, job);
       if (!lease || lease.attempt !== attempt) {
         throw new ImsError('stale_attempt', `attempt ${attempt} of ${job_id} is over; the job is ${job.status}`);
       }
@@ -126,8 +119,10 @@ export class Claims {
         this.config.LEASE_MS,
       ],
     );
-    const byJob = new Map(renewed.map((row) => [row.job_id, row]));
-    const stop = leases.flatMap((held) => orderFor(held, byJob.get(held.job_id)));
+    const stop = leases.flatMap((held) => {
+      const same = ({ job_id, attempt }: RenewedRow): boolean => job_id === held.job_id && attempt === held.attempt;
+      return orderFor(held, renewed.find(same));
+    });
     return wire(Renewed, { lease_ms: this.config.LEASE_MS, stop });
   }
 
@@ -142,22 +137,20 @@ export class Claims {
     return job;
   }
 
-  /** The lease of the running attempt, ended or not: until the sweep has taken it, nobody else has the job. */
-  private async leaseOf(tx: Tx, job: JobRow): Promise<LeaseRow | undefined> {
-    const [lease] = await tx.query<LeaseRow>(
-      `SELECT l.job_id, l.attempt, l.agent_id, l.session_id, a.granted_at
-       FROM leases l JOIN attempts a ON a.job_id = l.job_id AND a.number = l.attempt WHERE l.job_id = $1`,
-      [job.id],
+  /**
+   * The lease of the running attempt, ended or not: until the sweep has taken it, nobody else has the job. Read after
+   * the job is locked, not joined to it: a row that is joined to a locked one is as old as the statement.
+   */
+  private async heldBy(tx: Tx, job: JobRow): Promise<{ lease: LeaseRow | undefined; presence: string }> {
+    const [row] = await tx.query<{ presence: string; attempt: number | null; session_id: string; granted_at: Date }>(
+      `SELECT g.presence, l.attempt, l.session_id, a.granted_at
+       FROM agents g LEFT JOIN leases l ON l.job_id = $1
+         LEFT JOIN attempts a ON a.job_id = l.job_id AND a.number = l.attempt
+       WHERE g.id = $2`,
+      [job.id, job.agent_id],
     );
-    return lease;
-  }
-
-  private async grantedAt(tx: Tx, job: JobRow, attempt: number): Promise<Date> {
-    const [row] = await tx.query<{ granted_at: Date }>(
-      'SELECT granted_at FROM attempts WHERE job_id = $1 AND number = $2',
-      [job.id, attempt],
-    );
-    return row?.granted_at ?? job.now;
+    const { presence, attempt, session_id, granted_at } = found(row, `agent ${job.agent_id}`);
+    return { presence, lease: attempt === null ? undefined : { attempt, session_id, granted_at } };
   }
 
   private async hold(tx: Tx, job: JobRow, sessionId: string): Promise<void> {

@@ -25,15 +25,17 @@ export interface ReadResult {
   readonly result: JsonObject;
 }
 
+/** What the job says that a result must fit. */
+interface Expected {
+  readonly repository?: string;
+  readonly digest?: string;
+}
+
 /**
  * An agent's result as an event for the rules. A success whose content does not have the shape of its kind, or speaks
  * of another artifact than the job's, is a failure of the agent: it must not become a release or a deployed component.
  */
-export function readResult(
-  job: JobRow,
-  body: JobResult,
-  expected: { repository: string; digest?: string },
-): ReadResult {
+export function readResult(job: JobRow, body: JobResult, expected: Expected): ReadResult {
   const result = storableJson(body.result);
   const base = { type: 'result', attempt: body.attempt } as const;
   if (body.outcome !== 'succeeded') {
@@ -56,7 +58,7 @@ function faultOf(error: Problem | undefined): Fault | undefined {
   return error && { code: storableText(error.code), detail: storableText(error.detail) };
 }
 
-function outcomeOf(job: JobRow, result: JsonObject, expected: { repository: string; digest?: string }): Outcome {
+function outcomeOf(job: JobRow, result: JsonObject, expected: Expected): Outcome {
   switch (job.kind) {
     case 'build': {
       const outcome = parse(BuildOutcome, result, 'tolerant');

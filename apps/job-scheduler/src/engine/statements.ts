@@ -75,8 +75,9 @@ export class Statements {
     return signEnvelope(PAYLOAD_TYPES.job, statement, this.signer);
   }
 
-  /** What a result of this job must fit: the repository of a build, the digest of anything else. */
-  async expected(tx: Tx, job: JobRow): Promise<{ repository: string; digest?: string }> {
+  /** What a result of this job must fit: the repository of a build, the digest of a sync. */
+  async expected(tx: Tx, job: JobRow): Promise<{ repository?: string; digest?: string }> {
+    if (job.kind !== 'build' && job.kind !== 'sync') return {};
     const { vendor_name, app_name, released } = await this.factsOf(tx, job);
     const repository = repositoryOf(vendor_name, app_name, job.component_name);
     return released ? { repository, digest: released.artifact.digest } : { repository };

@@ -211,10 +211,11 @@ export class Transitions {
       case 'start_attempt':
         await tx.query(
           `WITH attempt AS (
-             INSERT INTO attempts (job_id, number, agent_id, session_id, status) VALUES ($1, $2, $3, $4, 'running'))
+             INSERT INTO attempts (job_id, number, agent_id, session_id, status, granted_at)
+             VALUES ($1, $2, $3, $4, 'running', $6))
            INSERT INTO leases (job_id, attempt, agent_id, session_id, until)
            VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond')`,
-          [job.id, effect.attempt, job.agent_id, cause.sessionId ?? '', this.config.LEASE_MS],
+          [job.id, effect.attempt, job.agent_id, cause.sessionId ?? '', this.config.LEASE_MS, job.now],
         );
         return;
       case 'end_attempt':

@@ -21,7 +21,7 @@ import { Serves } from '#messaging';
 import { Database } from '#persistence';
 import { findApp } from '../catalogue/apps.js';
 import { found, page, position, unlessTaken } from '../catalogue/lists.js';
-import { iso, wire } from '../wire.js';
+import { checkStorable, iso, wire } from '../wire.js';
 
 interface InstallRow {
   readonly id: InstallId;
@@ -56,6 +56,7 @@ export class Installs {
   /** The inputs are completed with the app's defaults and checked now: an install that exists can be deployed. */
   @Serves(createInstall)
   async createInstall({ vendor_id, install }: CreateInstall): Promise<Install> {
+    checkStorable(install);
     const id = newId('install');
     const write = this.database.transaction(async (tx) => {
       const app = await findApp(tx.manager, vendor_id, install.app_id);

@@ -1,0 +1,223 @@
+import {
+  createApp,
+  createBuilds,
+  createEnrolmentToken,
+  createInstall,
+  createRelease,
+  enrolAgent,
+  getAgent,
+  getApp,
+  getBuild,
+  getComponent,
+  getDeployment,
+  getInstall,
+  getJob,
+  getRelease,
+  getVendor,
+  ImsError,
+  listApps,
+  listComponents,
+  newId,
+  revokeAgent,
+  cancelJob,
+  createDeployment,
+  listDeployments,
+  listAttempts,
+} from '#contracts';
+import { createNkey, readNatsJwt } from '#messaging';
+import { freshDatabase, startNats } from '#stack';
+import { ScriptedAgent } from './agent.js';
+import { until, World, type Shop } from './world.js';
+
+let world: World;
+let shop: Shop;
+beforeAll(async () => {
+  world = await World.start({ startNats, freshDatabase });
+  shop = await world.shop({ a: {} });
+});
+afterAll(() => world.stop());
+
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'nothing',
+    (error: unknown) => ImsError.of(error).code,
+  );
+const request = (token: string) => ({ token, public_key: createNkey('user').publicKey, version: '1.0.0' });
+
+describe('an enrolment token', () => {
+  it('works once, whoever races, and a second use is recorded', async () => {
+    const { install, token } = await world.bareInstall(shop, 'race');
+    const racers = await Promise.all(
+      Array.from({ length: 6 }, () => codeOf(world.gateway.call(enrolAgent, request(token)))),
+    );
+    expect(racers.toSorted()).toEqual([...Array.from({ length: 5 }, () => 'enrolment_refused'), 'nothing']);
+    const facts = await world.facts(install.id);
+    expect(facts.filter((type) => type === 'agent.enrolled')).toHaveLength(1);
+    expect(facts.filter((type) => type === 'agent.enrolment_refused')).toHaveLength(5);
+  });
+
+  it.each([
+    ['malformed', () => 'ims_enr_nonsense_nonsense'],
+    ['of nobody', () => `ims_enr_${newId('token').slice(4)}_${'0'.repeat(64)}`],
+  ])('that is %s is refused like any other', async (_, make) => {
+    expect(await codeOf(world.gateway.call(enrolAgent, request(make())))).toBe('enrolment_refused');
+  });
+
+  it('that has expired is refused', async () => {
+    const { install, token } = await world.bareInstall(shop, 'late');
+    await world.sql('UPDATE enrolment_tokens SET expires_at = now() WHERE agent_id = $1', [install.agent_id]);
+    expect(await codeOf(world.gateway.call(enrolAgent, request(token)))).toBe('enrolment_refused');
+  });
+
+  it('is not burned by a request that is not sound', async () => {
+    const { token } = await world.bareInstall(shop, 'typo');
+    const bad = { ...request(token), public_key: 'U'.repeat(56) };
+    expect(await codeOf(world.gateway.call(enrolAgent, bad))).toBe('invalid_request');
+    expect(await codeOf(world.gateway.call(enrolAgent, request(token)))).toBe('nothing');
+  });
+
+  it('gives an identity that is limited to the agent, and what it needs to work', async () => {
+    const { install, agent } = await world.install(shop, 'identity');
+    const { enrolment } = agent;
+    expect(readNatsJwt(enrolment.nats_jwt).tags).toContain(`agent:${install.agent_id}`);
+    expect(enrolment).toMatchObject({
+      kind: 'install',
+      install_id: install.id,
+      registry_token_url: 'https://tokens.example.test',
+      vendor_registry: { url: 'https://registry.example.test', namespace: shop.account.vendor.name },
+    });
+    expect(enrolment.vendor_keys).toHaveLength(1);
+    expect(enrolment.vendor_keys[0]).toContain('PUBLIC KEY');
+    const command = shop.account.build_agent.command;
+    expect(command).toContain('| node dist/apps/build-agent/src/main.js enrol --server https://ims.example.test');
+  });
+
+  it('for an agent that has one already keeps agent and install, and ends what the old key ran', async () => {
+    const { install, agent } = await world.install(shop, 'moved');
+    const [build] = await world.build(shop, ['a']);
+    await shop.builder.work([build!.job_id]);
+    await world.job(shop, build!.job_id, 'succeeded');
+    const release = await world.gateway.call(createRelease, {
+      vendor_id: shop.vendor,
+      app_id: shop.app.id,
+      release: { version: 'moved' },
+    });
+    const deployment = await world.deploy(shop, install, release);
+    const job = (await world.jobs(shop, deployment)).get('sync:a')!;
+    await agent.claim(job.id);
+    const ref = { vendor_id: shop.vendor, agent_id: install.agent_id };
+    const { token } = await world.gateway.call(createEnrolmentToken, ref);
+    const again = await world.enrol(token);
+    expect(again.enrolment).toMatchObject({ agent_id: install.agent_id, install_id: install.id });
+    expect((await agent.renew([{ job_id: job.id, attempt: 1 }])).stop).toMatchObject([{ code: 'stale_attempt' }]);
+    await until('the job is free', async () => (await world.readJob(shop, job.id)).status === 'queued');
+    const { statement } = await again.run(job.id);
+    expect(statement.attempt).toBe(2);
+    expect(statement.agent_key).toBe((await world.gateway.call(getAgent, ref)).public_key);
+  });
+});
+
+describe('an agent', () => {
+  it('is shown as it comes and goes, without a query for each beat', async () => {
+    const { install, token } = await world.bareInstall(shop, 'coming');
+    const ref = { vendor_id: shop.vendor, agent_id: install.agent_id };
+    const presence = async (): Promise<string> => (await world.gateway.call(getAgent, ref)).presence;
+    expect(await presence()).toBe('never_enrolled');
+    const agent = await world.enrol(token);
+    await until('online', async () => (await presence()) === 'online');
+    agent.silence();
+    await until('offline', async () => (await presence()) === 'offline');
+    expect((await world.gateway.call(getAgent, ref)).last_seen_at).toBeDefined();
+    agent.beat();
+    await until('online again', async () => (await presence()) === 'online');
+    await until('the facts', async () => {
+      const facts = await world.facts(install.id);
+      return facts.slice(-3).join() === 'agent.online,agent.offline,agent.online';
+    });
+  });
+
+  it('that is revoked gets no JWT and no job, and its tokens are void', async () => {
+    const { install, agent } = await world.install(shop, 'revoked');
+    const ref = { vendor_id: shop.vendor, agent_id: install.agent_id };
+    const { token } = await world.gateway.call(createEnrolmentToken, ref);
+    expect((await world.gateway.call(revokeAgent, ref)).presence).toBe('revoked');
+    expect(await codeOf(agent.hello())).toBe('agent_revoked');
+    expect(await codeOf(world.gateway.call(enrolAgent, request(token)))).toBe('enrolment_refused');
+    expect((await world.gateway.call(getAgent, ref)).presence).toBe('revoked');
+    const { token: fresh } = await world.gateway.call(createEnrolmentToken, ref);
+    await (await ScriptedAgent.enrol(world.gateway, fresh)).stop();
+  });
+});
+
+describe('another vendor', () => {
+  it('finds nothing of the first one', async () => {
+    const stranger = await world.shop({});
+    const { install, agent } = await world.install(shop, 'foreign');
+    const release = await world.release(shop, 'foreign');
+    const deployment = await world.deploy(shop, install, release);
+    const job = [...(await world.jobs(shop, deployment)).values()][0]!;
+    const [build] = await world.build(shop);
+    const { data: components } = await world.gateway.call(listComponents, {
+      vendor_id: shop.vendor,
+      app_id: shop.app.id,
+    });
+    const vendor_id = stranger.vendor;
+    const app_id = shop.app.id;
+    const agent_id = agent.id;
+    const spec = { kind: 'terraform-module' as const, source: { url: 'https://x.test/x.git' } };
+    const { call } = world.gateway;
+    const ask = call.bind(world.gateway);
+    const tries: Record<string, Promise<unknown>> = {
+      getApp: ask(getApp, { vendor_id, app_id }),
+      listComponents: ask(listComponents, { vendor_id, app_id }),
+      getComponent: ask(getComponent, { vendor_id, component_id: components[0]!.id }),
+      updateComponent: ask((await import('#contracts')).updateComponent, {
+        vendor_id,
+        component_id: components[0]!.id,
+        spec,
+      }),
+      createBuilds: ask(createBuilds, { vendor_id, app_id, builds: {} }),
+      getBuild: ask(getBuild, { vendor_id, build_id: build!.id }),
+      createRelease: ask(createRelease, { vendor_id, app_id, release: { version: 'x' } }),
+      getRelease: ask(getRelease, { vendor_id, release_id: release.id }),
+      createInstall: ask(createInstall, { vendor_id, install: { app_id, name: 'x' } }),
+      getInstall: ask(getInstall, { vendor_id, install_id: install.id }),
+      createDeployment: ask(createDeployment, {
+        vendor_id,
+        install_id: install.id,
+        deployment: { kind: 'teardown' },
+      }),
+      listDeployments: ask(listDeployments, { vendor_id, install_id: install.id }),
+      getDeployment: ask(getDeployment, { vendor_id, deployment_id: deployment.id }),
+      getJob: ask(getJob, { vendor_id, job_id: job.id }),
+      listAttempts: ask(listAttempts, { vendor_id, job_id: job.id }),
+      cancelJob: ask(cancelJob, { vendor_id, job_id: job.id, cancel: {} }),
+      getAgent: ask(getAgent, { vendor_id, agent_id }),
+      createEnrolmentToken: ask(createEnrolmentToken, { vendor_id, agent_id }),
+      revokeAgent: ask(revokeAgent, { vendor_id, agent_id }),
+    };
+    for (const [name, work] of Object.entries(tries)) expect(`${name} ${await codeOf(work)}`).toBe(`${name} not_found`);
+    expect(await codeOf(world.gateway.call(getVendor, { vendor_id: newId('vendor') }))).toBe('not_found');
+  });
+});
+
+describe('lists', () => {
+  it('are pages, newest first, that skip and repeat nothing', async () => {
+    const vendor_id = (await world.shop({})).vendor;
+    for (let i = 0; i < 7; i++) await world.gateway.call(createApp, { vendor_id, app: { name: `app-${i}` } });
+    const names: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const next = cursor === undefined ? {} : { cursor };
+      const page = await world.gateway.call(listApps, { vendor_id, limit: 3, ...next });
+      expect(page.data.length).toBeLessThanOrEqual(3);
+      names.push(...page.data.map(({ name }) => name));
+      cursor = page.next_cursor;
+    } while (cursor !== undefined);
+    expect(names).toHaveLength(8);
+    expect(new Set(names).size).toBe(8);
+    expect(names.at(-1)).toBe('shop');
+    expect(await codeOf(world.gateway.call(listApps, { vendor_id, cursor: 'nonsense' }))).toBe('invalid_request');
+    expect(await codeOf(world.gateway.call(createApp, { vendor_id, app: { name: 'app-1' } }))).toBe('already_exists');
+  });
+});
