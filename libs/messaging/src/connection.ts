@@ -3,7 +3,10 @@ import { linkOf } from './link.js';
 import { natsAuthenticator, type NatsCredentials } from './nats-auth.js';
 
 export interface NatsOptions {
-  /** `nats://`, `tls://`, or (all of them) `ws://`, `wss://` URLs. */
+  /**
+   * `nats://` and `tls://` URLs, or `ws://` and `wss://` URLs, not both: the client's transport is one for the whole
+   * process, so all connections of a process are of one kind.
+   */
   readonly servers: readonly string[];
   /** Shown by the server's monitoring. */
   readonly name: string;
@@ -11,7 +14,7 @@ export interface NatsOptions {
   readonly inboxPrefix: string;
   /** As a function: asked at each connect, so that a renewed JWT is used. */
   readonly credentials: NatsCredentials | (() => NatsCredentials);
-  /** PEM of the private CA that signed the server's certificate. */
+  /** PEM of the private CA that signed the server's certificate. Not for WebSocket: NODE_EXTRA_CA_CERTS does it there. */
   readonly caFile?: string;
   /** One line for each change: `disconnect`, `reconnect`, `error: …`. */
   readonly onStatus?: (status: string) => void;
@@ -27,8 +30,13 @@ const textOf = (status: Status): string => {
  * credentials (they may be renewed in between). Ends only by `close()` or `drain()`.
  */
 export async function connectNats(options: NatsOptions): Promise<NatsConnection> {
-  const open = options.servers.every((url) => /^wss?:/.test(url)) ? wsconnect : connect;
-  const connection = await open({
+  const kinds = new Set(options.servers.map((url) => /^wss?:/.test(url)));
+  if (kinds.size > 1) throw new Error('the NATS URLs are either all WebSocket or none');
+  const webSocket = kinds.has(true);
+  if (webSocket && options.caFile !== undefined) {
+    throw new Error('a private CA for NATS over WebSocket is given to Node itself: NODE_EXTRA_CA_CERTS=<file>');
+  }
+  const connection = await (webSocket ? wsconnect : connect)({
     servers: [...options.servers],
     name: options.name,
     inboxPrefix: options.inboxPrefix,

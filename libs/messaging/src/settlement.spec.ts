@@ -40,8 +40,7 @@ describe('settlement of what a handler threw', () => {
   test.each([
     ['a service that is away', new ImsError('unavailable', 'telemetry')],
     ['a refused connection', coded('ECONNREFUSED')],
-    ['PostgreSQL in shutdown', coded('57P01')],
-    ['a query that lost its connection', new Error('query failed', { cause: coded('08006') })],
+    ['a fetch that lost its connection', new TypeError('fetch failed', { cause: coded('ECONNRESET') })],
   ])('%s is never the message’s fault', (_, thrown) => {
     expect(settleThrown(thrown, 10 * MAX_DELIVERIES).kind).toBe('nak');
   });

@@ -26,8 +26,8 @@ export type Settlement =
 export const MAX_DELIVERIES = 20;
 export const RETRY_DELAYS = { baseMs: 250, maxMs: 30_000 } as const;
 
-/** Errors of a dependency that is away (errno of Node, SQLSTATE classes "connection", "resources", "operator"). */
-const OUTAGE = /^(ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|08\w{3}|53\w{3}|57P\d\d)$/;
+/** Node's codes of a peer that is away. PostgreSQL being away is `unavailable` already: persistence says so. */
+const OUTAGE = /^(ECONN\w+|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN)$/;
 
 /**
  * Whether something else is down. It is not the message's fault, so it is retried for ever: an hour without

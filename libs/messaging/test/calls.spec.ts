@@ -38,7 +38,7 @@ const apps: INestApplicationContext[] = [];
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'messaging-calls-'));
-  nats = await startNats({ dir });
+  nats = await startNats({ dir, websocket: true });
 });
 afterEach(async () => {
   await Promise.all(apps.splice(0).map((app) => app.close()));
@@ -74,10 +74,10 @@ async function busOf(owner: ServiceName): Promise<Bus> {
   opened.push(connection);
   return new Bus(connection);
 }
-async function agentBus(agent: string): Promise<Bus> {
+async function agentBus(agent: string, url = nats.url): Promise<Bus> {
   const credentials = await nats.agentCreds('install', agent);
   const connection = await connectNats({
-    servers: [nats.url],
+    servers: [url],
     name: agent,
     inboxPrefix: inboxPrefix(agent),
     credentials,
@@ -257,6 +257,14 @@ describe('an agent', () => {
     const { claims } = await startClaims();
     const agent = newId('agent');
     const bus = await agentBus(agent);
+    await expect(bus.call(claimJob, claim, { agent })).resolves.toMatchObject({ attempt: 1 });
+    expect(claims.agents).toEqual([agent]);
+  });
+
+  test('is served through WebSocket alike, where a firewall lets nothing else out', async () => {
+    const { claims } = await startClaims();
+    const agent = newId('agent');
+    const bus = await agentBus(agent, nats.websocketUrl);
     await expect(bus.call(claimJob, claim, { agent })).resolves.toMatchObject({ attempt: 1 });
     expect(claims.agents).toEqual([agent]);
   });
