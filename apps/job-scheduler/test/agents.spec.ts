@@ -4,6 +4,7 @@ import {
   createEnrolmentToken,
   createInstall,
   createRelease,
+  createVendor,
   enrolAgent,
   getAgent,
   getApp,
@@ -146,6 +147,18 @@ describe('an agent', () => {
     expect((await world.gateway.call(getAgent, ref)).presence).toBe('revoked');
     const { token: fresh } = await world.gateway.call(createEnrolmentToken, ref);
     await (await ScriptedAgent.enrol(world.gateway, fresh)).stop();
+  });
+});
+
+describe('a vendor', () => {
+  it('is made once under its name and under an id that the caller chose', async () => {
+    const id = newId('vendor');
+    const made = await world.gateway.call(createVendor, { vendor: { name: 'chosen' }, vendor_id: id });
+    expect(made.vendor.id).toBe(id);
+    for (const again of [{ vendor: { name: 'chosen' } }, { vendor: { name: 'other' }, vendor_id: id }]) {
+      expect(await codeOf(world.gateway.call(createVendor, again))).toBe('already_exists');
+    }
+    expect(await world.sql(`SELECT kind FROM agents WHERE vendor_id = $1`, [id])).toEqual([{ kind: 'build' }]);
   });
 });
 

@@ -58,8 +58,6 @@ export interface Shop {
   readonly builder: ScriptedAgent;
 }
 
-export const sha = (text: string): string => `sha256:${Buffer.from(text).toString('hex').padEnd(64, '0').slice(0, 64)}`;
-
 /** Resolves when the condition holds. */
 export async function until<T>(
   what: string,
