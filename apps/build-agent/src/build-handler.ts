@@ -4,20 +4,15 @@ import { Injectable } from '@nestjs/common';
 import { RegistryTokens, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
 import {
   ImsError,
+  LIMITS,
   type Artifact,
   type ComponentKind,
   type JobStatement,
   type JsonObject,
+  type RegistryAccess,
 } from '#contracts';
 import { builderIdOf, buildTypeOf } from '#domain';
-import {
-  attestArtifact,
-  digestOf,
-  RegistryClient,
-  type ArtifactSigner,
-  type Provenance,
-  type ResourceDescriptor,
-} from '#oci';
+import { attestArtifact, RegistryClient, type ArtifactSigner, type Provenance, type ResourceDescriptor } from '#oci';
 import { BuildAgentConfig } from './config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from './kind.js';
 import { Buildah, ContainerImage } from './kinds/container-image.js';
@@ -26,7 +21,11 @@ import { HelmChart } from './kinds/helm-chart.js';
 import { JobComponent } from './kinds/job.js';
 import { KubernetesManifests } from './kinds/kubernetes-manifests.js';
 import { TerraformModule } from './kinds/terraform-module.js';
+import { splitUrl } from './git.js';
 import { checkout } from './source.js';
+
+/** A token is used for four fifths of its life, on our own clock: the server's may be another. */
+const TOKEN_USE_MS = LIMITS.registryTokenMs * 0.8;
 
 /** What the build agent has on its host besides its identity. */
 export class BuildHost {
@@ -34,6 +33,8 @@ export class BuildHost {
     readonly config: BuildAgentConfig,
     readonly stateDir: string,
     readonly signer: ArtifactSigner,
+    /** PEM of a private CA. */
+    readonly ca?: string,
   ) {}
 }
 
@@ -47,10 +48,10 @@ export class BuildHandler implements JobHandler {
     private readonly host: BuildHost,
     private readonly tokens: RegistryTokens,
   ) {
-    const { config, stateDir } = host;
+    const { config, stateDir, ca } = host;
     this.builders = {
       'container-image': new ContainerImage(new Buildah(config, stateDir)),
-      'external-image': new ExternalImage(),
+      'external-image': new ExternalImage(ca),
       'terraform-module': new TerraformModule(config),
       'kubernetes-manifests': new KubernetesManifests(),
       'helm-chart': new HelmChart(config),
@@ -75,13 +76,15 @@ export class BuildHandler implements JobHandler {
   }
 
   private async checkout(step: StepContext): Promise<JsonObject> {
-    const { config } = this.host;
+    const { config, stateDir } = this.host;
     const { source } = step.statement.spec;
     if (!source) throw new ImsError('source_invalid', 'the component has no source');
     return checkout(source, join(step.workspace, 'source'), step, {
       git: config.GIT_BIN,
       timeoutMs: config.CHECKOUT_SECONDS * 1000,
       maxBytes: config.SOURCE_MIB * 2 ** 20,
+      stateDir,
+      roots: config.SOURCE_ROOTS?.split(':').filter((root) => root !== '') ?? [],
     });
   }
 
@@ -105,13 +108,29 @@ export class BuildHandler implements JobHandler {
     return { artifact, source_commit: commitOf(step, digest) };
   }
 
-  /** The registry, with the right to push to this component's repository. Asked for anew: it is never written down. */
+  /**
+   * The registry, with the right to push to this component's repository. The token is never written down: a step that
+   * runs again asks anew, and so does a push that outlives a token.
+   */
   private async target(step: StepContext): Promise<PushTarget> {
-    const access = await this.tokens.requestPushToken(step.envelope, step.signal);
-    step.secrets.add(access.registry_token);
+    const ask = async (): Promise<{ access: RegistryAccess; until: number }> => {
+      const until = performance.now() + TOKEN_USE_MS;
+      const access = await this.tokens.requestPushToken(step.envelope, step.signal);
+      step.secrets.add(access.registry_token);
+      return { access, until };
+    };
+    let held = ask();
+    const { access } = await held;
+    const token = async (): Promise<string> => {
+      if ((await held).until < performance.now()) held = ask();
+      return (await held).access.registry_token;
+    };
+    const { ca } = this.host;
+    const credential = { kind: 'bearer', token } as const;
     const client = new RegistryClient({
       baseUrl: access.registry_url,
-      credential: { kind: 'bearer', token: () => Promise.resolve(access.registry_token) },
+      credential,
+      ...(ca === undefined ? {} : { ca }),
     });
     return { client, repository: access.repository };
   }
@@ -138,10 +157,11 @@ function commitOf(step: StepContext, digest: string): string {
 /** What the build says of itself. No times: a build that is tried again says the same. */
 function provenanceOf(step: StepContext, digest: string): Provenance {
   const { statement } = step;
-  const { source, image } = statement.spec;
+  const { source, image, dockerfile } = statement.spec;
+  const url = source && splitUrl(source.url).shown;
   const commit = commitOf(step, digest);
   const dependencies: ResourceDescriptor[] = [
-    ...(source ? [{ uri: source.url.replace(/\/\/[^/@]*@/, '//'), digest: commitDigest(commit) }] : []),
+    ...(url ? [{ uri: url, digest: commitDigest(commit) }] : []),
     ...(image ? [{ uri: image, digest: { sha256: commit.replace('sha256:', '') } }] : []),
   ];
   return {
@@ -151,11 +171,11 @@ function provenanceOf(step: StepContext, digest: string): Provenance {
       component: statement.component.name,
       kind: statement.component.kind,
       source_commit: commit,
-      spec_digest: digestOf(Buffer.from(JSON.stringify(statement.spec))),
+      ...(dockerfile ? { dockerfile } : {}),
       ...(source
         ? {
             source: {
-              url: source.url.replace(/\/\/[^/@]*@/, '//'),
+              url,
               ref: source.ref ?? 'HEAD',
               directory: source.directory ?? '.',
             },

@@ -13,6 +13,8 @@ export class BuildAgentConfig {
   @EnvInt({ default: 1_800, min: 1, max: 86_400 }) BUILD_SECONDS: number;
   /** A source tree larger than this is refused. */
   @EnvInt({ default: 512, min: 1, max: 100_000 }) SOURCE_MIB: number;
-  /** PEM of a private CA for the server, NATS and registry-token. */
+  /** Folders, parted by `:`, that sources on this host may be in. Without it: everywhere but the state directory. */
+  @EnvText({ optional: true }) SOURCE_ROOTS?: string;
+  /** PEM of a private CA for the server, NATS, registry-token and the vendor's registry. */
   @EnvText({ optional: true }) CA_FILE?: string;
 }

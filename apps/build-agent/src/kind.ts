@@ -21,7 +21,7 @@ export interface PushTarget {
  * the same source; `push` stores that in the vendor's registry. Both may run again after a crash.
  */
 export interface KindBuilder {
-  /** Answers what people may want to know of the build; `external` are the digests that went in from outside. */
+  /** Answers what people may want to know of the build: `digest` of what came from outside, `references` to components. */
   build(context: BuildContext): Promise<JsonObject>;
   push(context: BuildContext, target: PushTarget): Promise<Descriptor>;
 }

@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import { readFile } from 'node:fs/promises';
 import { NestFactory } from '@nestjs/core';
 import { agentMain, AgentModule, untilStopped } from '#agent-kit';
 import { loadConfig, NestLogger, createLogger } from '#platform';
@@ -20,7 +21,8 @@ process.exitCode = await agentMain({
   signingPublicKey: async (stateDir) => (await signingKeyOf(stateDir)).publicKeyPem,
   run: async (identity, stateDir) => {
     const config = loadConfig(BuildAgentConfig, process.env);
-    const host = new BuildHost(config, stateDir, await signingKeyOf(stateDir));
+    const ca = config.CA_FILE === undefined ? undefined : await readFile(config.CA_FILE, 'utf8');
+    const host = new BuildHost(config, stateDir, await signingKeyOf(stateDir), ca);
     const module = AgentModule.forAgent({
       agent: { stateDir, version: VERSION, ...(config.CA_FILE === undefined ? {} : { caFile: config.CA_FILE }) },
       identity,

@@ -1,73 +1,107 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ImsError, type JsonObject } from '#contracts';
 import { pushOciLayout, type Descriptor } from '#oci';
 import { type BuildAgentConfig } from '../config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
+import { insideOf } from '../source.js';
 
 /** What builds a Dockerfile into an OCI image layout. buildah is the one that needs no daemon; BuildKit can be another. */
 export interface ImageBuilder {
+  /** Throws `image_build_failed` with the step that failed. */
   build(context: BuildContext, dockerfile: string, layoutDir: string): Promise<void>;
 }
 
+/** A build whose output ends in a stack of progress lines is told by its last ones. */
+const TOLD_LINES = 3;
+const SHORT_MS = 300_000;
+
 /**
  * buildah with real isolation: own namespaces by runc and no network, where chroot isolation would show the host's
- * processes and loopback services. `--timestamp 0` makes the same source give the same digest.
+ * processes and loopback services. `unshare -n` takes the network from buildah itself too: `ADD <url>` is fetched
+ * outside of the container, and what is fetched in a build is an external reference that no digest holds.
+ * `--timestamp 0` makes the same source give the same digest (for one version of buildah, which is in a label).
  */
 export class Buildah implements ImageBuilder {
+  private running = 0;
+  private pruning: Promise<unknown> = Promise.resolve();
+
   constructor(
     private readonly config: BuildAgentConfig,
     private readonly stateDir: string,
   ) {}
 
-  async build({ step, sourceDir }: BuildContext, dockerfile: string, layoutDir: string): Promise<void> {
-    const home = join(this.stateDir, 'buildah');
-    const policy = join(home, 'policy.json');
-    await mkdir(join(home, 'run'), { recursive: true });
-    // What is pulled is pinned by digest or refused (--pull-never); a policy file must exist all the same.
+  async build(context: BuildContext, dockerfile: string, layoutDir: string): Promise<void> {
+    await this.pruning;
+    this.running += 1;
+    try {
+      await this.buildAndExport(context, dockerfile, layoutDir);
+    } finally {
+      this.running -= 1;
+    }
+    // What no tag holds: layers of earlier builds. Not while another build has layers that are not tagged yet.
+    if (this.running > 0) return;
+    const pruned = this.buildah(context, ['rmi', '--prune'], []);
+    this.pruning = pruned.catch(() => undefined);
+    await pruned;
+  }
+
+  private async buildAndExport(context: BuildContext, dockerfile: string, layoutDir: string): Promise<void> {
+    // Asked by name, so that a program that is not there is `tool_missing`; and the log tells the versions.
+    for (const command of [this.config.BUILDAH_BIN, this.config.RUNC_BIN]) {
+      await context.step.run({ command, args: ['--version'], timeoutMs: SHORT_MS });
+    }
+    const policy = join(this.stateDir, 'buildah', 'policy.json');
+    await mkdir(join(this.stateDir, 'buildah', 'run'), { recursive: true });
+    // Nothing is pulled (--pull-never); a policy file must exist all the same.
     await writeFile(policy, '{"default":[{"type":"insecureAcceptAnything"}]}');
-    const tag = `localhost/build:${step.statement.job_id}`;
-    const storage = [
-      '--root',
-      join(home, 'storage'),
-      '--runroot',
-      join(home, 'run'),
-      '--storage-driver',
-      this.config.BUILDAH_STORAGE_DRIVER,
-    ];
+    const idFile = join(context.outDir, 'image-id');
     const said: string[] = [];
-    const buildah = async (args: string[]): Promise<number> => {
-      const { exitCode } = await step.run({
-        command: this.config.BUILDAH_BIN,
-        args: [...storage, ...args],
-        timeoutMs: this.config.BUILD_SECONDS * 1000,
-        onLine: (line) => {
-          said.push(line);
-          return line;
-        },
-      });
-      return exitCode;
-    };
-    const built = await buildah([
-      'build',
-      ...['--isolation', 'oci', '--runtime', this.config.RUNC_BIN, '--network', 'none', '--pull-never'],
-      ...['--timestamp', '0', '--layers', '--format', 'oci', '--signature-policy', policy],
-      ...['--file', dockerfile, '--tag', tag, sourceDir],
-    ]);
+    const built = await this.buildah(
+      context,
+      [
+        'build',
+        ...['--isolation', 'oci', '--runtime', this.config.RUNC_BIN, '--network', 'none', '--http-proxy=false'],
+        ...['--pull-never', '--timestamp', '0', '--layers', '--format', 'oci', '--signature-policy', policy],
+        // The tag keeps the layers of the component's last build as its cache; `rmi` of a tag would drop them all.
+        ...['--tag', `localhost/${context.step.statement.component.id}`, '--iidfile', idFile],
+        ...['--file', dockerfile, context.sourceDir],
+      ],
+      said,
+    );
     if (built !== 0) throw failed(said);
-    const pushed = await buildah(['push', '--signature-policy', policy, tag, `oci:${layoutDir}:image`]);
-    // The layers stay as a cache; only the name of this build goes.
-    await buildah(['rmi', tag]);
-    if (pushed !== 0) throw failed(said);
+    // By id: the tag may be another build's by now.
+    const id = (await readFile(idFile, 'utf8')).trim();
+    const push = ['push', '--signature-policy', policy, id, `oci:${layoutDir}:image`];
+    if ((await this.buildah(context, push, said)) !== 0) throw failed(said);
+  }
+
+  private async buildah({ step }: BuildContext, args: readonly string[], said: string[]): Promise<number> {
+    const home = join(this.stateDir, 'buildah');
+    const storage = ['--root', join(home, 'storage'), '--runroot', join(home, 'run')];
+    const { exitCode } = await step.run({
+      command: 'unshare',
+      args: [
+        ...['--net', '--', this.config.BUILDAH_BIN, ...storage],
+        ...['--storage-driver', this.config.BUILDAH_STORAGE_DRIVER, ...args],
+      ],
+      timeoutMs: args[0] === 'build' ? this.config.BUILD_SECONDS * 1000 : SHORT_MS,
+      onLine: (line) => {
+        said.push(line);
+        return line;
+      },
+    });
+    return exitCode;
   }
 }
 
-/** The step that failed and why, from the last lines that buildah printed. */
+/** The step that failed and the last lines that were printed. */
 function failed(said: readonly string[]): ImsError {
-  const cause = [...said].reverse().find((line) => /error|no such|not found|failed|unknown/i.test(line)) ?? said.at(-1);
-  const at = [...said].reverse().find((line) => /^(\[\d+\/\d+\] )?STEP \d+/.test(line));
-  return new ImsError('image_build_failed', [at, cause].filter(Boolean).join(': ').slice(0, 2_000));
+  const isStep = (line: string): boolean => /^(\[\d+\/\d+\] )?STEP \d+/.test(line);
+  const step = said.findLast(isStep);
+  const told = said.filter((line) => line.trim() !== '' && !isStep(line) && !line.startsWith('time="'));
+  const lines = [...(step ? [step] : []), ...told.slice(-TOLD_LINES)];
+  return new ImsError('image_build_failed', lines.join('\n').slice(0, 2_000));
 }
 
 export class ContainerImage implements KindBuilder {
@@ -75,8 +109,8 @@ export class ContainerImage implements KindBuilder {
 
   async build(context: BuildContext): Promise<JsonObject> {
     const { dockerfile = 'Dockerfile' } = context.step.statement.spec;
-    const file = join(context.sourceDir, dockerfile);
-    if (!existsSync(file)) throw new ImsError('source_invalid', `there is no ${dockerfile} in the source`);
+    const file = await insideOf(context.sourceDir, dockerfile);
+    if (!file) throw new ImsError('source_invalid', `there is no ${dockerfile} in the source`);
     const layout = join(context.outDir, 'image');
     await rm(layout, { recursive: true, force: true });
     await this.builder.build(context, file, layout);
@@ -84,11 +118,8 @@ export class ContainerImage implements KindBuilder {
   }
 
   async push({ step, outDir }: BuildContext, target: PushTarget): Promise<Descriptor> {
-    const { digest, mediaType, size } = await pushOciLayout({
-      ...target,
-      layoutDir: join(outDir, 'image'),
-      signal: step.signal,
-    });
-    return { digest, mediaType, size };
+    const pushed = await pushOciLayout({ ...target, layoutDir: join(outDir, 'image'), signal: step.signal });
+    step.log('info', `${pushed.blobsCopied} blobs pushed, ${pushed.blobsSkipped} were there`);
+    return { digest: pushed.digest, mediaType: pushed.mediaType, size: pushed.size };
   }
 }

@@ -1,5 +1,14 @@
+import { Readable } from 'node:stream';
 import { ImsError, type JsonObject } from '#contracts';
-import { copyArtifact, isDigest, RegistryClient, type Descriptor } from '#oci';
+import {
+  copyFrom,
+  isDigest,
+  registrySource,
+  RegistryClient,
+  type ArtifactAddress,
+  type ArtifactSource,
+  type Descriptor,
+} from '#oci';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
 
 interface ImageName {
@@ -25,56 +34,80 @@ export function parseImage(text: string): ImageName {
   return { host, repository, reference: digest ?? tag };
 }
 
-/** Plain HTTP reaches this machine only; everything else is HTTPS. */
-const baseUrlOf = (host: string): string =>
-  /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/.test(host) ? `http://${host}` : `https://${host}`;
+/** Where an image of that host name is really served, and what docker.io puts before short names. */
+function sourceOf({ host, repository }: ImageName, ca: string | undefined): ArtifactAddress {
+  const isHub = host === 'docker.io' || host === 'index.docker.io';
+  const name = isHub ? 'registry-1.docker.io' : host;
+  // Plain HTTP reaches this machine only; everything else is HTTPS.
+  const scheme = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/.test(name) ? 'http' : 'https';
+  const client = new RegistryClient({ baseUrl: `${scheme}://${name}`, ...(ca === undefined ? {} : { ca }) });
+  return { client, repository: isHub && !repository.includes('/') ? `library/${repository}` : repository };
+}
 
 /** A copy of an image that others host, by digest, index and all: what they delete or replace later is of no effect. */
 export class ExternalImage implements KindBuilder {
+  constructor(private readonly ca?: string) {}
+
   async build({ step }: BuildContext): Promise<JsonObject> {
-    const image = this.imageOf(step.statement.spec.image);
-    const found = await this.asked(image, () =>
-      this.clientOf(image).headManifest(image.repository, image.reference, { signal: step.signal }),
-    );
+    const image = imageOf(step.statement.spec.image);
+    const found = await asked(image, async () => {
+      const { client, repository } = sourceOf(image, this.ca);
+      return client.headManifest(repository, image.reference, { signal: step.signal });
+    });
     if (!found) throw new ImsError('external_image_unavailable', `${describe(image)} is not there`);
     step.log('info', `${describe(image)} is ${found.digest}`);
     return { digest: found.digest };
   }
 
   async push({ step }: BuildContext, target: PushTarget): Promise<Descriptor> {
-    const image = this.imageOf(step.statement.spec.image);
+    const image = imageOf(step.statement.spec.image);
     const digest = step.outputOf('build')?.['digest'];
     if (typeof digest !== 'string') throw new ImsError('agent_error', 'the build step left no digest');
-    const copied = await this.asked(image, () =>
-      copyArtifact({
-        from: { client: this.clientOf(image), repository: image.repository, digest },
-        to: target,
-        referrers: false,
-        signal: step.signal,
-      }),
-    );
-    step.log('info', `copied ${copied.bytesCopied} bytes`);
+    const options = { referrers: false, signal: step.signal };
+    const copied = await copyFrom(outside(image, sourceOf(image, this.ca)), digest, target, options);
+    step.log('info', `${copied.blobsCopied} blobs pushed, ${copied.blobsSkipped} were there`);
     return { digest: copied.digest, mediaType: copied.mediaType, size: copied.size };
   }
+}
 
-  private imageOf(text: string | undefined): ImageName {
-    if (text === undefined) throw new ImsError('source_invalid', 'the component names no image');
-    return parseImage(text);
-  }
+function imageOf(text: string | undefined): ImageName {
+  if (text === undefined) throw new ImsError('source_invalid', 'the component names no image');
+  return parseImage(text);
+}
 
-  private clientOf({ host }: ImageName): RegistryClient {
-    return new RegistryClient({ baseUrl: baseUrlOf(host) });
-  }
+/** The source of a copy whose faults are the image's, while those of the target stay our registry's. */
+function outside(image: ImageName, from: ArtifactAddress): ArtifactSource {
+  const source = registrySource(from);
+  return {
+    ...source,
+    manifest: (digest, signal) => asked(image, () => source.manifest(digest, signal)),
+    openBlob: async (blob, signal) => {
+      const bytes = await asked(image, async () => source.openBlob(blob, signal));
+      return Readable.from(faultsNamed(image, bytes), { objectMode: false });
+    },
+  };
+}
 
-  /** What the outside registry does wrong is a failure of the image, not of our registry. */
-  private async asked<T>(image: ImageName, call: () => Promise<T>): Promise<T> {
-    try {
-      return await call();
-    } catch (error) {
-      if (!(error instanceof ImsError) || !/^(registry_|artifact_missing)/.test(error.code)) throw error;
-      throw new ImsError('external_image_unavailable', `${describe(image)}: ${error.detail}`, [], { cause: error });
-    }
+async function* faultsNamed(image: ImageName, bytes: Readable): AsyncGenerator<Buffer> {
+  try {
+    yield* bytes as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw named(image, error);
   }
+}
+
+async function asked<T>(image: ImageName, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw named(image, error);
+  }
+}
+
+/** Bytes that are not those of the digest stay `digest_mismatch`: a human has to look at that. */
+function named(image: ImageName, error: unknown): unknown {
+  if (!(error instanceof ImsError) || !/^(registry_|artifact_missing|invalid_request)/.test(error.code)) return error;
+  return new ImsError('external_image_unavailable', `${describe(image)}: ${error.detail}`, [], { cause: error });
 }
 
 const describe = ({ host, repository, reference }: ImageName): string =>

@@ -1,86 +1,116 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse, parseAllDocuments, stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { ImsError, type JsonObject, type JsonValue } from '#contracts';
-import { tarGzDirectory, type Descriptor } from '#oci';
+import { referencesOf, render, type Reference, type ReferenceScope } from '#domain';
+import { tarGzDirectory, untarTo, type Descriptor } from '#oci';
 import { type BuildAgentConfig } from '../config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
-import { assertNoExternalImages, imagesOf } from './images.js';
-import { keepLayer, pushLayer } from './packaged.js';
+import { assertNoExternalImages, imagesOf, nameOf, objectsOf } from './kubernetes-objects.js';
+import { keepLayer, LAYER, pushLayer } from './packaged.js';
 
 const TIMEOUT_MS = 120_000;
-/** Stands for the image of a component while the chart is rendered; whatever begins otherwise comes from outside. */
+const RENDERED_MAX_BYTES = 32 * 2 ** 20;
+/** Stands for the image of a component while the chart is rendered; whatever is otherwise comes from outside. */
 const PLACEHOLDER = 'component.invalid/image';
 const NO_DIGEST = `sha256:${'0'.repeat(64)}`;
+const isPlaceholder = (image: string): boolean => /^component\.invalid\/image([:@]|$)/.test(image);
 
-/** A chart, linted and rendered with the component's values, as Helm's own artifact form. */
+/**
+ * A chart as Helm's own artifact form, linted and rendered with the component's values. Helm packs it (it knows
+ * `.helmignore`), we pack that again without times, and the checks look at the very archive that is pushed.
+ */
 export class HelmChart implements KindBuilder {
   constructor(private readonly config: BuildAgentConfig) {}
 
   async build(context: BuildContext): Promise<JsonObject> {
     const { step, sourceDir, outDir } = context;
-    const chartFile = join(sourceDir, 'Chart.yaml');
-    if (!existsSync(chartFile)) throw new ImsError('source_invalid', 'there is no Chart.yaml in the source');
-    const chart = parse(await readFile(chartFile, 'utf8')) as { name?: string; version?: string };
-    if (!chart.name || !chart.version) throw new ImsError('source_invalid', 'Chart.yaml needs name and version');
+    if (!existsSync(join(sourceDir, 'Chart.yaml'))) {
+      throw new ImsError('source_invalid', 'there is no Chart.yaml in the source');
+    }
+    // Helm packs what a link points to, wherever that is; this refuses links that leave the source.
+    await tarGzDirectory(sourceDir);
+    const helm = this.helm(context);
+    const packed = join(outDir, 'packed');
+    const unpacked = join(outDir, 'unpacked');
+    await Promise.all([packed, unpacked].map((dir) => rm(dir, { recursive: true, force: true })));
+    await helm(['package', sourceDir, '--destination', packed]);
+    const [archive = ''] = await readdir(packed);
+    await untarTo(join(packed, archive), unpacked);
+    const [folder = ''] = await readdir(unpacked);
+    const chart = parse(await readFile(join(unpacked, folder, 'Chart.yaml'), 'utf8')) as JsonObject;
+    await keepLayer(context, await tarGzDirectory(unpacked), chart);
+
+    const layer = join(outDir, LAYER);
     const values = join(outDir, 'values.yaml');
-    await writeFile(values, stringify(placeholders(step.statement.spec.values ?? {})));
-    const said: string[] = [];
-    const helm = (args: string[], keep: boolean) =>
-      step.run({
-        command: this.config.HELM_BIN,
-        args,
-        env: {
-          HELM_CACHE_HOME: join(outDir, 'helm'),
-          HELM_CONFIG_HOME: join(outDir, 'helm'),
-          HELM_DATA_HOME: join(outDir, 'helm'),
-        },
-        timeoutMs: TIMEOUT_MS,
-        onLine: (line) => {
-          said.push(line);
-          return line;
-        },
-        ...(keep ? { maxOutputBytes: 32 * 2 ** 20 } : {}),
-      });
-    if ((await helm(['lint', sourceDir, '--values', values], false)).exitCode !== 0) throw refused(said);
-    const rendered = await helm(['template', chart.name, sourceDir, '--values', values], true);
-    if (rendered.exitCode !== 0) throw refused(said);
-    const images = parseAllDocuments(rendered.stdout ?? '').flatMap((document) =>
-      imagesOf(document.toJS()).map(({ place, image }) => ({ where: `${describe(document.toJS())} ${place}`, image })),
+    const { rendered, exact } = withPlaceholders(step.statement.spec.values ?? {});
+    await writeFile(values, stringify(rendered));
+    // A schema can only judge the values of an install; what stands for them here has any type.
+    const given = ['--values', values, ...(exact ? [] : ['--skip-schema-validation'])];
+    await helm(['lint', layer, ...given]);
+    const text = await helm(['template', step.statement.component.name, layer, ...given], RENDERED_MAX_BYTES);
+    const images = objectsOf(text, 'rendered chart').flatMap(({ object }) =>
+      imagesOf(object).map(({ place, image }) => ({ where: `${nameOf(object)} ${place}`, image })),
     );
-    assertNoExternalImages(images, (image) => image.startsWith(PLACEHOLDER));
-    // A packed chart is a tar.gz of its folder; helm's own would carry the times of the files.
-    await keepLayer(context, await tarGzDirectory(sourceDir, { prefix: chart.name }), chart);
-    return { chart: chart.name, version: chart.version };
+    assertNoExternalImages(images, isPlaceholder);
+    return { chart: chart['name'] ?? '', version: chart['version'] ?? '' };
   }
 
   push(context: BuildContext, target: PushTarget): Promise<Descriptor> {
     return pushLayer(context, target, 'helmChart');
   }
-}
 
-/** The values with something in the place of each template, since nothing is deployed yet. */
-function placeholders(value: JsonValue): JsonValue {
-  if (typeof value === 'string') {
-    return value
-      .replace(/\{\{\s*components\.[\w-]+\.outputs\.image\s*\}\}/g, `${PLACEHOLDER}@${NO_DIGEST}`)
-      .replace(/\{\{\s*components\.[\w-]+\.outputs\.repository\s*\}\}/g, PLACEHOLDER)
-      .replace(/\{\{\s*components\.[\w-]+\.outputs\.digest\s*\}\}/g, NO_DIGEST)
-      .replace(/\{\{[^}]*\}\}/g, '1');
+  /** Runs helm with nothing of the host's own settings. Answers stdout when it is asked for; a failure is the source's. */
+  private helm({ step, outDir }: BuildContext) {
+    const home = join(outDir, 'helm');
+    return async (args: readonly string[], maxOutputBytes?: number): Promise<string> => {
+      const said: string[] = [];
+      const { exitCode, stdout } = await step.run({
+        command: this.config.HELM_BIN,
+        args,
+        env: { HELM_CACHE_HOME: home, HELM_CONFIG_HOME: home, HELM_DATA_HOME: home },
+        timeoutMs: TIMEOUT_MS,
+        onLine: (line) => {
+          said.push(line);
+          return line;
+        },
+        ...(maxOutputBytes === undefined ? {} : { maxOutputBytes }),
+      });
+      if (exitCode !== 0) throw refused(said);
+      return stdout ?? '';
+    };
   }
-  if (Array.isArray(value)) return value.map(placeholders);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, placeholders(inner)]));
 }
 
-const describe = (object: unknown): string => {
-  const { kind, metadata } = object as { kind?: string; metadata?: { name?: string } };
-  return `${kind ?? '?'}/${metadata?.name ?? '?'}`;
-};
+/**
+ * The values with something in the place of each template, since nothing is deployed yet. `exact`: only images were
+ * filled in, so types are what they will be.
+ */
+function withPlaceholders(values: JsonObject): { rendered: JsonValue; exact: boolean } {
+  const references = referencesOf(values).map(({ reference }) => reference);
+  const components: Record<string, JsonObject> = {};
+  const inputs: JsonObject = {};
+  for (const reference of references) {
+    if (reference.kind === 'output') (components[reference.component] ??= {})[reference.key] = placeholderOf(reference);
+    if (reference.kind === 'input') inputs[reference.key] = '1';
+  }
+  const scope: ReferenceScope = { components, install: { id: 'install', name: 'install', inputs } };
+  return { rendered: render(values, scope), exact: references.every(isImageOutput) };
+}
 
-const refused = (said: readonly string[]): ImsError =>
-  new ImsError(
-    'source_invalid',
-    (said.filter((line) => /error/i.test(line)).join('\n') || (said.at(-1) ?? 'helm failed')).slice(0, 2_000),
-  );
+const IMAGE_OUTPUTS: Readonly<Record<string, string>> = {
+  image: `${PLACEHOLDER}@${NO_DIGEST}`,
+  repository: PLACEHOLDER,
+  digest: NO_DIGEST,
+};
+const placeholderOf = ({ key }: Reference): string =>
+  Object.hasOwn(IMAGE_OUTPUTS, key) ? (IMAGE_OUTPUTS[key] ?? '1') : '1';
+const isImageOutput = ({ kind, key }: Reference): boolean => kind === 'output' && Object.hasOwn(IMAGE_OUTPUTS, key);
+
+/** Helm names template and line in its own words; lint marks faults with [ERROR]. */
+function refused(said: readonly string[]): ImsError {
+  const faults = said.filter((line) => line.startsWith('[ERROR]'));
+  const told = faults.length > 0 ? faults : said.filter((line) => /error/i.test(line));
+  return new ImsError('source_invalid', (told.join('\n') || (said.at(-1) ?? 'helm failed')).slice(0, 2_000));
+}

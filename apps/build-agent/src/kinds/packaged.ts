@@ -4,7 +4,7 @@ import { ARTIFACT_FORM, pushArtifact, type Descriptor } from '#oci';
 import { type BuildContext, type PushTarget } from '../kind.js';
 
 /** A component that is one file in one layer: how it lies in the out directory between `build` and `push`. */
-const LAYER = 'layer';
+export const LAYER = 'layer';
 const CONFIG = 'config.json';
 
 export async function keepLayer({ outDir }: BuildContext, bytes: Buffer, config?: object): Promise<void> {

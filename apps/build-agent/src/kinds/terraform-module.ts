@@ -1,13 +1,12 @@
-import { cp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ImsError, type JsonObject } from '#contracts';
-import { zipDirectory, type Descriptor } from '#oci';
+import { unzipTo, zipDirectory, type Descriptor } from '#oci';
 import { type BuildAgentConfig } from '../config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
-import { keepLayer, pushLayer } from './packaged.js';
+import { keepLayer, LAYER, pushLayer } from './packaged.js';
 
 interface Validation {
-  readonly valid: boolean;
   readonly diagnostics: readonly {
     readonly severity: string;
     readonly summary: string;
@@ -17,7 +16,7 @@ interface Validation {
 }
 
 const TIMEOUT_MS = 300_000;
-const CHECKPOINT = { CHECKPOINT_DISABLE: '1', TF_IN_AUTOMATION: '1', TF_INPUT: '0' };
+const REPORT_MAX_BYTES = 4 * 2 ** 20;
 /** What a run of terraform leaves behind; in an artifact it would carry somebody's state or machine. */
 const isLeftover = (entry: string): boolean => /(^|\/)\.terraform$|\.tfstate(\.backup)?$|(^|\/)crash\.log$/.test(entry);
 
@@ -27,27 +26,33 @@ export class TerraformModule implements KindBuilder {
 
   async build(context: BuildContext): Promise<JsonObject> {
     const { step, sourceDir, outDir } = context;
-    // Terraform writes beside the sources; they stay as they were checked out.
-    const copy = join(outDir, 'check');
-    await rm(copy, { recursive: true, force: true });
-    await cp(sourceDir, copy, { recursive: true });
-    const terraform = (args: string[], keep: boolean) =>
+    await keepLayer(context, await zipDirectory(sourceDir, { exclude: isLeftover }));
+    // Checked is what will be pushed, unpacked; terraform also writes beside the files that it reads.
+    const check = join(outDir, 'check');
+    await rm(check, { recursive: true, force: true });
+    await unzipTo(join(outDir, LAYER), check);
+    const said: string[] = [];
+    const terraform = (args: readonly string[], maxOutputBytes?: number) =>
       step.run({
         command: this.config.TERRAFORM_BIN,
         args,
-        cwd: copy,
-        env: CHECKPOINT,
+        cwd: check,
+        env: { CHECKPOINT_DISABLE: '1', TF_IN_AUTOMATION: '1', TF_INPUT: '0' },
         timeoutMs: TIMEOUT_MS,
-        ...(keep ? { maxOutputBytes: 4 * 2 ** 20 } : {}),
+        onLine: (line) => {
+          said.push(line);
+          return line;
+        },
+        ...(maxOutputBytes === undefined ? {} : { maxOutputBytes }),
       });
-    const init = await terraform(['init', '-backend=false', '-input=false', '-no-color'], false);
-    // A module that does not parse fails init too, with prose; validate tells file and line.
-    const validate = await terraform(['validate', '-json', '-no-color'], true);
-    const report = parseReport(validate.stdout ?? '');
-    if (!report?.valid)
-      throw new ImsError('source_invalid', faultsOf(report) ?? 'terraform validate failed; see the log');
-    if (init.exitCode !== 0) throw new ImsError('source_invalid', 'terraform init failed; see the log');
-    await keepLayer(context, await zipDirectory(sourceDir, { exclude: isLeftover }));
+    const init = await terraform(['init', '-backend=false', '-input=false', '-no-color']);
+    // A module that does not parse fails init too, but in prose; validate tells file and line.
+    const validate = await terraform(['validate', '-json', '-no-color'], REPORT_MAX_BYTES);
+    const faults = faultsOf(parseReport(validate.stdout ?? ''));
+    const inProse = said.filter((line) => line.includes('Error:')).join('\n') || 'see the log';
+    if (faults !== undefined || validate.exitCode !== 0 || init.exitCode !== 0) {
+      throw new ImsError('source_invalid', faults ?? `terraform init or validate failed: ${inProse}`.slice(0, 2_000));
+    }
     return {};
   }
 

@@ -1,0 +1,382 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ComponentSpec } from '#contracts';
+import { builderIdOf, buildTypeOf } from '#domain';
+import {
+  digestOf,
+  MEDIA_TYPE,
+  pullLayer,
+  pushArtifact,
+  RegistryClient,
+  untarTo,
+  verifyArtifact,
+  type Descriptor,
+  type ImageManifest,
+} from '#oci';
+import { startRegistry, type RegistryServer } from '#stack';
+import { type ScriptedJob, BuildWorld, folder, VENDOR } from './harness.js';
+
+const NO_DIGEST = `sha256:${'0'.repeat(64)}`;
+const POD = (image: string): string => `apiVersion: v1
+kind: Pod
+metadata: { name: web }
+spec:
+  containers:
+    - name: web
+      image: ${image}
+`;
+const OUTPUT = '"{{ components.web.outputs.image }}"';
+const CHART = {
+  'Chart.yaml': 'apiVersion: v2\nname: web\nversion: 1.2.3\n',
+  'values.yaml': 'image: ""\nreplicas: 2\n',
+  'templates/pod.yaml': POD('{{ .Values.image | quote }}'),
+};
+const IMAGE = {
+  Dockerfile: 'FROM scratch\nCOPY app /app\nENV MODE=live\n',
+  app: 'the program\n',
+  'lib/more.txt': 'more\n',
+};
+
+let world: BuildWorld;
+let outside: RegistryServer;
+
+beforeAll(async () => {
+  world = await BuildWorld.start(['git', 'buildah', 'runc', 'terraform', 'helm']);
+  outside = await startRegistry({ dir: join(world.dir, 'outside') });
+});
+afterAll(async () => {
+  await outside.stop();
+  await world.stop();
+});
+beforeEach(() => {
+  world.tap.cut = () => false;
+  world.tap.requests.length = 0;
+});
+
+/** The job of a component whose source is these files. */
+async function sourceJob(
+  kind: ComponentSpec['kind'],
+  files: Readonly<Record<string, string>>,
+  more: Partial<ComponentSpec> = {},
+  options: Parameters<BuildWorld['job']>[1] = {},
+): Promise<ScriptedJob> {
+  return world.job({ kind, source: { url: await folder(world.dir, files) }, ...more }, options);
+}
+
+/** An image at the outside registry. */
+async function outsideImage(): Promise<Descriptor> {
+  return pushArtifact({
+    client: new RegistryClient({ baseUrl: outside.url }),
+    repository: 'library/base',
+    config: { mediaType: 'application/vnd.oci.image.config.v1+json', bytes: Buffer.from('{"os":"linux"}') },
+    layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip', bytes: randomBytes(3_000_000) }],
+    tag: 'v1',
+  });
+}
+
+/** Reads the vendor's registry as an auditor would, with the job's own right. */
+function reader(job: ScriptedJob): Promise<RegistryClient> {
+  const target = job.handler as unknown as {
+    target(step: object): Promise<{ client: RegistryClient }>;
+  };
+  const step = { envelope: (job as unknown as { envelope: object }).envelope, secrets: { add: () => undefined } };
+  return target.target(step).then(({ client }) => client);
+}
+
+describe('each kind', () => {
+  const kinds: [ComponentSpec['kind'], Readonly<Record<string, string>>, Partial<ComponentSpec>, string][] = [
+    ['container-image', IMAGE, {}, MEDIA_TYPE.manifest],
+    ['helm-chart', CHART, { values: { image: '{{ components.web.outputs.image }}' } }, MEDIA_TYPE.manifest],
+    ['terraform-module', { 'main.tf': 'output "url" {\n  value = "x"\n}\n', 'sub/x.tf': '' }, {}, MEDIA_TYPE.manifest],
+    ['kubernetes-manifests', { 'a/pod.yaml': POD(OUTPUT), 'README.md': '# web\n' }, {}, MEDIA_TYPE.manifest],
+  ];
+  it.each(kinds)('gives the same digest for the same %s, and pushes it once', async (kind, files, more, mediaType) => {
+    const name = `same-${kind}`;
+    const first = await sourceJob(kind, files, more, { name });
+    const artifact = await first.artifact();
+    expect(artifact).toMatchObject({ repository: `acme/shop/${name}`, media_type: mediaType });
+    const before = world.tap.stored();
+    expect(before.blobs).toBeGreaterThan(1);
+
+    // Other folder, other times, files made in another order.
+    const reversed = Object.fromEntries(Object.entries(files).reverse());
+    const second = await sourceJob(kind, reversed, more, { name });
+    expect(await second.artifact()).toEqual(artifact);
+    // One signature more: the folder has another path, which the provenance tells.
+    expect(world.tap.stored().blobs - before.blobs).toBe(1);
+    expect(first.handler.result(first.outputs).result['source_commit']).toBe(
+      second.handler.result(second.outputs).result['source_commit'],
+    );
+
+    const changed = await sourceJob(kind, { ...files, ...change(kind, files) }, more, { name });
+    expect((await changed.artifact()).digest).not.toBe(artifact.digest);
+  });
+
+  const change = (kind: string, files: Readonly<Record<string, string>>): Record<string, string> => {
+    const file = { 'container-image': 'app', 'helm-chart': 'values.yaml', 'terraform-module': 'main.tf' }[kind];
+    return { [file ?? 'a/pod.yaml']: `${files[file ?? 'a/pod.yaml'] ?? ''}# changed\n` };
+  };
+
+  it('is signed by the vendor with what it was made of, once', async () => {
+    const job = await sourceJob('kubernetes-manifests', { 'pod.yaml': POD(OUTPUT) });
+    const { artifact, source_commit, references } = (await job.run()) as unknown as {
+      artifact: { digest: string; repository: string };
+      source_commit: string;
+      references: string[];
+    };
+    expect(references).toEqual(['web']);
+    const verified = await verifyArtifact({
+      client: await reader(job),
+      ...artifact,
+      publicKeyPem: world.signingKey.publicKeyPem,
+      expect: { builderId: builderIdOf(VENDOR), buildType: buildTypeOf('kubernetes-manifests') },
+    });
+    expect(verified.predicate.buildDefinition.externalParameters).toEqual({
+      app: 'shop',
+      component: job.statement.component.name,
+      kind: 'kubernetes-manifests',
+      source_commit,
+      source: { url: job.statement.spec.source?.url, ref: 'HEAD', directory: '.' },
+    });
+    const stored = world.tap.stored();
+    delete job.outputs['push'];
+    delete job.outputs['sign'];
+    await job.run({ crashed: true });
+    expect(world.tap.stored()).toEqual({ ...stored, manifests: stored.manifests + 1 });
+  });
+});
+
+describe('container-image', () => {
+  it('tells the step of a Dockerfile that fails', async () => {
+    const job = await sourceJob('container-image', { Dockerfile: 'FROM scratch\nCOPY Dockerfile /x\nRUN ["/nope"]\n' });
+    const error = await job.failure();
+    expect(error.code).toBe('image_build_failed');
+    expect(error.detail).toContain('STEP 3/3: RUN ["/nope"]');
+    expect(error.detail).toContain('no such file or directory');
+  });
+
+  it('pulls no base image and fetches no URL', async () => {
+    const base = await sourceJob('container-image', { Dockerfile: 'FROM registry.example.com/base:1\n' });
+    expect(await base.failure()).toMatchObject({
+      code: 'image_build_failed',
+      detail: expect.stringContaining('registry.example.com/base:1: image not known') as string,
+    });
+    const url = `${outside.url}/v2/`;
+    const add = await sourceJob('container-image', { Dockerfile: `FROM scratch\nADD ${url} /x\n` });
+    expect((await add.failure()).detail).toContain('network is unreachable');
+  });
+
+  it('takes the Dockerfile that the component names, but from the source alone', async () => {
+    const files = { 'deploy/web.Dockerfile': 'FROM scratch\nCOPY app /app\n', app: 'x' };
+    const named = await sourceJob('container-image', files, { dockerfile: 'deploy/web.Dockerfile' });
+    expect((await named.artifact()).digest).toMatch(/^sha256:/);
+    for (const dockerfile of ['../../../etc/passwd', 'link', 'none']) {
+      const job = await sourceJob('container-image', files, { dockerfile });
+      await symlink('/etc/passwd', join(job.statement.spec.source?.url ?? '', 'link'));
+      expect(await job.failure()).toMatchObject({
+        code: 'source_invalid',
+        detail: `there is no ${dockerfile} in the source`,
+      });
+    }
+  });
+});
+
+describe('terraform-module', () => {
+  it.each([
+    ['does not parse', 'output "a" {\n  value = "x"\n}\nresource {\n', /main\.tf:4: /],
+    ['names what is not there', 'output "a" {\n  value = var.gone\n}\n', /main\.tf:2: Reference to undeclared input/],
+  ])('that %s is refused with file and line', async (_, text, detail) => {
+    const error = await (await sourceJob('terraform-module', { 'main.tf': text })).failure();
+    expect(error.code).toBe('source_invalid');
+    expect(error.detail).toMatch(detail);
+  });
+
+  it('is packed without state and without what terraform left behind', async () => {
+    const clean = { 'main.tf': 'output "a" {\n  value = "x"\n}\n' };
+    const left = { ...clean, 'terraform.tfstate': '{"secret":1}', '.terraform/providers/x': 'x' };
+    const [a, b] = [await sourceJob('terraform-module', clean), await sourceJob('terraform-module', left)];
+    expect((await a.artifact()).digest).toBe((await b.artifact()).digest);
+  });
+});
+
+describe('kubernetes-manifests', () => {
+  it.each([
+    ['YAML that does not parse', 'a: [\nb: c\n', 'source_invalid', /^x\.yaml:\d: /],
+    ['no name', '---\napiVersion: v1\nkind: Pod\n', 'source_invalid', /^x\.yaml:2: .*metadata\.name/],
+    ['a template that does not parse', POD('"{{ env.HOME }}"'), 'source_invalid', /^x\.yaml:1: .*env\.HOME/],
+    ['an image of others', POD('nginx:1'), 'external_reference', /^x\.yaml:1 Pod\/web .*0\/image: nginx:1$/],
+    ['a mixed image', POD('"quay.io/{{ components.a.outputs.image }}"'), 'external_reference', /quay\.io/],
+    ['a template without quotes', POD('{{ components.a.outputs.image }}'), 'external_reference', /needs quotes/],
+    [
+      'an image in a custom resource',
+      'apiVersion: a/v1\nkind: Db\nmetadata: { name: x }\nspec: { image: "pg:17" }\n',
+      'external_reference',
+      /Db\/x \/spec\/image: pg:17/,
+    ],
+  ])('with %s are refused with the place', async (_, text, code, detail) => {
+    const error = await (await sourceJob('kubernetes-manifests', { 'x.yaml': text })).failure();
+    expect(error.code).toBe(code);
+    expect(error.detail).toMatch(detail);
+  });
+
+  it('are refused when a link leads out of the source, and when there are none', async () => {
+    const job = await sourceJob('kubernetes-manifests', { 'x.yaml': POD(OUTPUT) });
+    await symlink('/etc/passwd', join(job.statement.spec.source?.url ?? '', 'y.yaml'));
+    expect((await job.failure()).detail).toContain('the link leaves the directory');
+    const none = await sourceJob('kubernetes-manifests', { 'x.txt': '' });
+    expect((await none.failure()).detail).toContain('no manifest');
+  });
+
+  it('may have a field that is called image and is none', async () => {
+    const text = 'apiVersion: v1\nkind: ConfigMap\nmetadata: { name: x }\ndata: { image: logo.png }\n';
+    const job = await sourceJob('kubernetes-manifests', { 'x.yaml': text });
+    expect((await job.artifact()).size_bytes).toBeGreaterThan(0);
+  });
+});
+
+describe('helm-chart', () => {
+  const values = { image: '{{ components.web.outputs.image }}', region: '{{ install.inputs.region }}' };
+
+  it('that does not lint is refused with template and line', async () => {
+    const files = { ...CHART, 'templates/bad.yaml': 'a: {{ .Values.x | nope }}\n' };
+    const error = await (await sourceJob('helm-chart', files, { values })).failure();
+    expect(error.code).toBe('source_invalid');
+    expect(error.detail).toContain('web/templates/bad.yaml:1');
+  });
+
+  it('that names an image of others is refused', async () => {
+    const error = await (await sourceJob('helm-chart', CHART, { values: { image: 'nginx:1' } })).failure();
+    expect(error).toMatchObject({ code: 'external_reference' });
+    expect(error.detail).toBe('Pod/web /spec/containers/0/image: nginx:1');
+    const job = await sourceJob('helm-chart', { 'Chart.yaml': 'a: [' });
+    expect((await job.failure()).code).toBe('source_invalid');
+  });
+
+  it('is checked as it is shipped: without what .helmignore leaves out', async () => {
+    const files = { ...CHART, '.helmignore': 'notes/\n', 'notes/secret.txt': 'x' };
+    const job = await sourceJob('helm-chart', files, { values });
+    const { digest, repository } = await job.artifact();
+    const client = await reader(job);
+    const { content } = await client.getManifest(repository, digest);
+    const [layer] = (content as ImageManifest).layers;
+    const file = join(world.dir, 'chart.tgz');
+    await pullLayer({ client, repository, digest, mediaType: layer?.mediaType ?? '', file });
+    await untarTo(file, join(world.dir, 'chart'));
+    expect(await readFile(join(world.dir, 'chart/web/values.yaml'), 'utf8')).toBe(CHART['values.yaml']);
+    await expect(readFile(join(world.dir, 'chart/web/notes/secret.txt'))).rejects.toThrow('ENOENT');
+    const { bytes } = { bytes: await client.getBlobBytes(repository, (content as ImageManifest).config, 10_000) };
+    expect(JSON.parse(bytes.toString())).toMatchObject({ name: 'web', version: '1.2.3', apiVersion: 'v2' });
+  });
+});
+
+describe('external-image', () => {
+  it('is copied by digest, from a digest or a tag, and once', async () => {
+    const { digest } = await outsideImage();
+    const name = 'base';
+    const byTag = world.job({ kind: 'external-image', image: `${outside.host}/library/base:v1` }, { name });
+    const outcome = await byTag.run();
+    expect(outcome).toMatchObject({ source_commit: digest, artifact: { digest, repository: 'acme/shop/base' } });
+    const { blobs } = world.tap.stored();
+    const again = world.job({ kind: 'external-image', image: `${outside.host}/library/base@${digest}` }, { name });
+    expect((await again.artifact()).digest).toBe(digest);
+    expect(again.lines).toContain('0 blobs pushed, 2 were there');
+    // Its own signature.
+    expect(world.tap.stored().blobs).toBe(blobs + 1);
+  });
+
+  it.each([
+    ['library/none:v1', /library\/none:v1 is not there/],
+    [`library/none@${NO_DIGEST}`, /is not there/],
+    ['library/Bad Name:v1', /library\/Bad Name:v1/],
+  ])('that is not there is told by name: %s', async (image, detail) => {
+    const error = await world.job({ kind: 'external-image', image: `${outside.host}/${image}` }).failure();
+    expect(error.code).toBe('external_image_unavailable');
+    expect(error.detail).toMatch(detail);
+  });
+
+  it('needs its host by name', async () => {
+    expect((await world.job({ kind: 'external-image', image: 'nginx' }).failure()).detail).toContain(
+      'nginx is not host/',
+    );
+  });
+
+  it('tells a fault of the source from one of the own registry', async () => {
+    const { digest } = await outsideImage();
+    const job = world.job({ kind: 'external-image', image: `${outside.host}/library/base@${digest}` });
+    world.tap.cut = (request) => request.startsWith('PUT');
+    expect((await job.failure()).code).toBe('registry_unavailable');
+    world.tap.cut = () => false;
+    const [layer] = (
+      (await new RegistryClient({ baseUrl: outside.url }).getManifest('library/base', digest)).content as ImageManifest
+    ).layers;
+    await fetch(`${outside.url}/v2/library/base/blobs/${layer?.digest ?? ''}`, { method: 'DELETE' });
+    const gone = world.job({ kind: 'external-image', image: `${outside.host}/library/base@${digest}` });
+    expect((await gone.failure()).code).toBe('external_image_unavailable');
+  });
+});
+
+describe('job', () => {
+  it('is what to run, of an image that is a component', async () => {
+    const image = '{{ components.web.outputs.image }}';
+    const job = world.job({ kind: 'job', run: { image, command: ['/app'], args: ['migrate'], timeout_seconds: 60 } });
+    const { digest, repository } = await job.artifact();
+    const { content } = await (await reader(job)).getManifest(repository, digest);
+    const [layer] = (content as ImageManifest).layers;
+    expect(layer?.digest).toBe(
+      digestOf(Buffer.from(JSON.stringify({ image, command: ['/app'], args: ['migrate'], timeout_seconds: 60 }))),
+    );
+    const other = await world.job({ kind: 'job', run: { image: 'busybox' } }).failure();
+    expect(other).toMatchObject({ code: 'external_reference' });
+    expect(other.detail).toContain('busybox');
+  });
+});
+
+describe('an agent', () => {
+  it('that ends in the middle of a push goes on with it', async () => {
+    const job = await sourceJob('container-image', IMAGE);
+    let blobs = 0;
+    // One blob gets through, then the agent is gone.
+    world.tap.cut = (request) => {
+      if (!/^(PUT|PATCH) .*\/blobs\/uploads\//.test(request)) return false;
+      blobs += 1;
+      if (blobs === 1) return false;
+      job.abort.abort();
+      return true;
+    };
+    await expect(job.run()).rejects.toBeDefined();
+    expect(Object.keys(job.outputs)).toEqual(['checkout', 'build']);
+    world.tap.cut = () => false;
+    world.tap.requests.length = 0;
+
+    const resumed = Object.assign(await sourceJob('container-image', IMAGE), { outputs: job.outputs });
+    Object.assign(resumed, { statement: job.statement, workspace: job.workspace, handler: world.handler() });
+    Object.assign(resumed, { envelope: (job as unknown as { envelope: object }).envelope });
+    const { artifact } = (await resumed.run({ crashed: true })) as unknown as { artifact: { digest: string } };
+    const whole = await sourceJob('container-image', IMAGE);
+    expect((await whole.artifact()).digest).toBe(artifact.digest);
+  });
+
+  it('that ended in the middle of a checkout or a build begins that step anew', async () => {
+    const job = await sourceJob('helm-chart', CHART, { values: { image: '{{ components.web.outputs.image }}' } });
+    await mkdir(join(job.workspace, 'source/templates'), { recursive: true });
+    await writeFile(join(job.workspace, 'source/templates/half.yaml'), 'half a fi');
+    await mkdir(join(job.workspace, 'out/packed'), { recursive: true });
+    await writeFile(join(job.workspace, 'out/packed/aaa.tgz'), 'half a fi');
+    const twin = await sourceJob('helm-chart', CHART, { values: { image: '{{ components.web.outputs.image }}' } });
+    expect((await job.run({ crashed: true }))['artifact']).toMatchObject({ digest: (await twin.artifact()).digest });
+  });
+
+  it.each([
+    ['container-image', IMAGE, 'BUILDAH_BIN'],
+    ['container-image', IMAGE, 'RUNC_BIN'],
+    ['terraform-module', { 'main.tf': '' }, 'TERRAFORM_BIN'],
+    ['helm-chart', CHART, 'HELM_BIN'],
+  ] as const)('names the program that a %s needs and it has not: %3$s', async (kind, files, variable) => {
+    const job = await sourceJob(kind, files, {}, { config: { [variable]: 'no-such-program' } });
+    expect(await job.failure()).toMatchObject({
+      code: 'tool_missing',
+      detail: expect.stringContaining('no-such-program') as string,
+    });
+  });
+});
