@@ -5,10 +5,9 @@ import { access, mkdir, stat } from 'node:fs/promises';
 import { constants as osConstants } from 'node:os';
 import { delimiter, isAbsolute, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { type Readable, type Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ImsError, LIMITS } from '#contracts';
-import { LineSplitter } from './lines.js';
+import { collect, type OutputStream } from './output.js';
 import { bootId, findMembers, startOf, type Member } from './proc.js';
 
 /**
@@ -41,11 +40,7 @@ exit $?
 /** How often a group that should be gone is looked at; grows to MAX. */
 const POLL_MS = 5;
 const POLL_MAX_MS = 100;
-/** Something outside the group may hold the output open; its lines are not waited for longer than this. */
-const OUTPUT_CLOSE_MS = 1_000;
 export const MARK_VARIABLE = 'IMS_ATTEMPT_MARK';
-
-export type OutputStream = 'stdout' | 'stderr';
 
 export interface Command {
   /** Name on the PATH, or an absolute path. */
@@ -137,7 +132,8 @@ export class Processes {
     this.lives.add(life);
     const mark: GroupMark = { pgid, started: startOf(pgid) ?? '', boot: bootId(), mark: this.mark };
     this.options.onStart?.(mark);
-    const output = collect(child, command);
+    const output = collect(child, command.onLine, command.maxOutputBytes);
+    child.stdin?.end(command.stdin);
     const stop = this.stopper(life, command);
     try {
       const end = await ended(child);
@@ -147,7 +143,7 @@ export class Processes {
       if (stop.cause() !== undefined && life.signalled) throw stop.cause() as Error;
       const result = resultOf(end, performance.now() - startedAt);
       if (command.maxOutputBytes === undefined) return result;
-      return { ...result, stdout: output.text(command.command, command.maxOutputBytes) };
+      return { ...result, stdout: output.text(command.command) };
     } finally {
       stop.clear();
       child.stdio[3]?.destroy();
@@ -334,59 +330,5 @@ function resultOf(end: End, durationMs: number): CommandResult {
     exitCode,
     ...(exitCode > 128 && name !== undefined ? { signal: name as NodeJS.Signals } : {}),
     durationMs: Math.round(durationMs),
-  };
-}
-
-interface Output {
-  closed(): Promise<void>;
-  text(command: string, maxBytes: number): string;
-}
-
-function collect(child: ChildProcess, command: Command): Output {
-  const streams = [child.stdout, child.stderr].filter((stream) => stream !== null);
-  const kept: Buffer[] = [];
-  let keptBytes = 0;
-  const capture = command.maxOutputBytes;
-  const lines = (stream: OutputStream, from: Readable): void => {
-    const splitter = new LineSplitter((line, cut) => command.onLine(stream, line, cut));
-    from.on('data', (chunk: Buffer) => splitter.write(chunk));
-    from.on('close', () => splitter.end());
-  };
-  if (child.stderr !== null) lines('stderr', child.stderr);
-  if (child.stdout !== null && capture === undefined) lines('stdout', child.stdout);
-  else {
-    child.stdout?.on('data', (chunk: Buffer) => {
-      keptBytes += chunk.length;
-      if (keptBytes <= (capture ?? 0)) kept.push(chunk);
-    });
-  }
-  // The other end may go at any time; what that means is told by the exit code.
-  for (const stream of [...streams, child.stdin, child.stdio[3] as Writable | Readable | null]) {
-    stream?.on('error', () => undefined);
-  }
-  (child.stdio[3] as Readable).resume();
-  child.stdin?.end(command.stdin);
-  const closed = streams.map(
-    (stream) =>
-      new Promise<void>((done) => {
-        if (stream.closed) done();
-        else stream.once('close', done);
-      }),
-  );
-  return {
-    closed: async () => {
-      const limit = new AbortController();
-      await Promise.race([
-        Promise.all(closed),
-        delay(OUTPUT_CLOSE_MS, undefined, { signal: limit.signal }).catch(() => undefined),
-      ]);
-      limit.abort();
-      streams.forEach((stream) => stream.destroy());
-      await Promise.all(closed);
-    },
-    text: (name, maxBytes) => {
-      if (keptBytes > maxBytes) throw new ImsError('agent_error', `${name} wrote more than ${maxBytes} bytes`);
-      return Buffer.concat(kept).toString('utf8');
-    },
   };
 }

@@ -81,15 +81,15 @@ export class FakeScheduler {
   private readonly consumers: ConsumerMessages[] = [];
   private readonly stops: (() => void)[] = [];
 
-  private constructor(
-    private readonly connection: NatsConnection,
-    private readonly agent: () => AgentUnderTest,
-  ) {
+  /** Whose scheduler this is; set before each test. */
+  agent: AgentUnderTest = { agentId: '', publicKey: '', vendorId: '', installId: '' };
+
+  private constructor(private readonly connection: NatsConnection) {
     this.bus = new Bus(connection);
   }
 
-  static async start(connection: NatsConnection, agent: () => AgentUnderTest): Promise<FakeScheduler> {
-    const fake = new FakeScheduler(connection, agent);
+  static async start(connection: NatsConnection): Promise<FakeScheduler> {
+    const fake = new FakeScheduler(connection);
     await new Topology(connection, {}).ensure();
     fake.serve(agentHello, (hello) => fake.onHello(hello));
     fake.serve(claimJob, (claim) => fake.onClaim(claim));
@@ -124,7 +124,7 @@ export class FakeScheduler {
   }
 
   async offerAgain(id: JobId): Promise<void> {
-    const { agentId } = this.agent();
+    const { agentId } = this.agent;
     this.job(id).state = 'offered';
     await ensureAgentConsumer(this.connection, agentId, this.slots);
     const parts = { shard: shardOf(agentId), agent: agentId, job: id };
@@ -142,7 +142,7 @@ export class FakeScheduler {
       reason: 'a test',
       ...order,
     };
-    this.bus.signal(jobCancel, { agent: this.agent().agentId, job: id }, full);
+    this.bus.signal(jobCancel, { agent: this.agent.agentId, job: id }, full);
   }
 
   /** The attempt is another's from now on. */
@@ -185,7 +185,7 @@ export class FakeScheduler {
 
   private onHello(hello: Hello): Promise<Welcome> {
     this.hellos.push(hello);
-    const { agentId } = this.agent();
+    const { agentId } = this.agent;
     return ensureAgentConsumer(this.connection, agentId, this.slots).then(() => ({
       nats_jwt: 'unused',
       nats_jwt_expires_at: new Date(Date.now() + 3_600_000).toISOString(),
@@ -240,11 +240,11 @@ export class FakeScheduler {
     if (this.dropReceipts-- > 0) return;
     const ids = { job_id: result.job_id, attempt: result.attempt };
     const receipt = { ...ids, accepted, ...(accepted ? {} : { code: 'stale_attempt' }) };
-    this.bus.signal(jobReceipt, { agent: this.agent().agentId, job: result.job_id }, receipt);
+    this.bus.signal(jobReceipt, { agent: this.agent.agentId, job: result.job_id }, receipt);
   }
 
   private grant(job: FakeJob): Grant {
-    const agent = this.agent();
+    const agent = this.agent;
     job.leaseEnd = performance.now() + this.leaseMs;
     const statement: JobStatement = {
       job_id: job.id,
@@ -302,7 +302,7 @@ export class FakeScheduler {
 
   /** What still waits for the agent. */
   async pendingOffers(): Promise<number> {
-    const { stream, consumer } = offersOf(this.agent().agentId);
+    const { stream, consumer } = offersOf(this.agent.agentId);
     const info = await (await jetstream(this.connection).jetstreamManager()).consumers.info(stream, consumer);
     return info.num_pending + info.num_ack_pending;
   }
