@@ -13,7 +13,7 @@ class ConnectionLost extends Error {
 export class Link {
   #up = true;
   readonly #onLost = new Set<() => void>();
-  readonly #onUp = new Set<() => void>();
+  readonly #onChange = new Set<() => void>();
 
   constructor(private readonly connection: NatsConnection) {
     void this.#watch();
@@ -33,7 +33,8 @@ export class Link {
 
   #set(up: boolean): void {
     this.#up = up;
-    for (const tell of up ? this.#onUp : this.#onLost) tell();
+    if (!up) for (const lost of this.#onLost) lost();
+    for (const check of this.#onChange) check();
   }
 
   /**
@@ -65,16 +66,22 @@ export class Link {
     }
   }
 
+  /** Rejects at once when the connection is closed, for then it never comes up. */
   #comesUp(limitMs: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      const settle = (end: () => void): void => {
+      const check = (): void => {
+        if (!this.#up && !this.connection.isClosed()) return;
         clearTimeout(timer);
-        this.#onUp.delete(up);
-        end();
+        this.#onChange.delete(check);
+        if (this.#up) resolve();
+        else reject(new Error('the connection to NATS is closed'));
       };
-      const up = (): void => settle(resolve);
-      const timer = setTimeout(() => settle(() => reject(new Error('not connected to NATS'))), limitMs);
-      this.#onUp.add(up);
+      const timer = setTimeout(() => {
+        this.#onChange.delete(check);
+        reject(new Error('not connected to NATS'));
+      }, limitMs);
+      this.#onChange.add(check);
+      check();
     });
   }
 }

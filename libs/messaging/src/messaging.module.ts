@@ -79,14 +79,19 @@ class MessagingRuntime implements OnApplicationBootstrap {
 
   async onApplicationBootstrap(): Promise<void> {
     const { connection } = this.bus;
-    // First, so that a failed start closes the connection too.
+    try {
+      const handlers = findHandlers(this.discovery, this.scanner);
+      checkHandlers(this.options.service, handlers, CONTRACTS, this.options.unhandled);
+      await this.topology.ensure();
+      this.#bind(connection, handlers);
+    } catch (thrown) {
+      // Nobody may be left to close it: an application context that fails to start is never handed out.
+      await closeConnection(connection);
+      throw thrown;
+    }
     this.lifecycle.onDrain('close', 'nats', () => closeConnection(connection));
-    const handlers = findHandlers(this.discovery, this.scanner);
-    checkHandlers(this.options.service, handlers, CONTRACTS, this.options.unhandled);
-    await this.topology.ensure();
-    this.#bind(connection, handlers);
     this.health.addCheck('nats', async () => {
-      if (connection.isClosed()) throw new Error('the connection is closed');
+      if (!linkOf(connection).up) throw new Error('not connected');
       await connection.flush();
     });
     void this.#watch(connection);

@@ -27,7 +27,7 @@ import {
   type ServiceName,
   type StopOrder,
 } from '#contracts';
-import { currentContext, newContext, PlatformModule, runInContext } from '#platform';
+import { currentContext, newContext, PlatformModule, runInContext, ServiceHealth } from '#platform';
 import { startNats, type NatsServer } from '#stack';
 import { Bus, connectNats, Hears, MessagingModule, Serves, type MessageContext } from '../src/index.js';
 
@@ -86,9 +86,9 @@ async function agentBus(agent: string, url = nats.url): Promise<Bus> {
   return new Bus(connection);
 }
 
-async function until(condition: () => boolean, what: string): Promise<void> {
+async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
   const endMs = performance.now() + 10_000;
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > endMs) throw new Error(`not within 10 s: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -230,6 +230,40 @@ describe('a call between services', () => {
     end({ data: [] });
     await expect(answer).resolves.toEqual({ data: [] });
     await closing;
+  });
+});
+
+describe('a service', () => {
+  test('that lacks a handler does not start, and leaves no connection behind', async () => {
+    @Injectable()
+    class Half {
+      @Serves(listPullTokens) list(): Promise<PullTokenPage> {
+        return Promise.resolve({ data: [] });
+      }
+    }
+    await expect(startApp('registry-token', Half, [listPullTokens, revokeJobTokens])).rejects.toThrow(
+      'registry_token.revoke/1 (body RevokeJobTokens) has no handler: add @Serves to a method',
+    );
+    const { connections } = (await (await fetch(`${nats.monitorUrl}/connz`)).json()) as { connections: unknown[] };
+    expect(connections).toEqual([]);
+  });
+
+  test('is ready while NATS answers, and not when it is away', async () => {
+    const health = (await startApp('registry-token', Tokens, [listPullTokens, revokeJobTokens])).get(ServiceHealth);
+    expect(await health.run()).toEqual([expect.objectContaining({ name: 'nats', ok: true })]);
+    await nats.kill();
+    expect(await health.run()).toEqual([expect.objectContaining({ name: 'nats', ok: false })]);
+    await nats.restart();
+    const gateway = await busOf('gateway');
+    await until(
+      () =>
+        gateway.call(listPullTokens, query).then(
+          () => true,
+          () => false,
+        ),
+      'it serves again',
+    );
+    expect(await health.run()).toEqual([expect.objectContaining({ name: 'nats', ok: true })]);
   });
 });
 
