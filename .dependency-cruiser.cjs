@@ -8,7 +8,6 @@ const table = {
   oci: ['contracts', 'domain', 'platform'],
   'agent-kit': ['contracts', 'domain', 'platform', 'messaging', 'oci'],
   stack: ['contracts', 'messaging', 'oci'],
-  testing: ['contracts', 'domain', 'platform', 'messaging', 'persistence', 'oci', 'agent-kit', 'stack'],
 };
 const service = ['contracts', 'domain', 'platform', 'messaging', 'persistence'];
 const agent = ['contracts', 'domain', 'platform', 'messaging', 'oci', 'agent-kit'];
@@ -46,16 +45,10 @@ module.exports = {
     },
     { name: 'no-lib-imports-app', severity: 'error', from: { path: '^libs/' }, to: { path: '^apps/' } },
     {
-      name: 'testing-is-for-tests',
-      severity: 'error',
-      from: { path: '^(apps|libs)/', pathNot: ['\\.spec\\.ts$', '^libs/testing/'] },
-      to: { path: '^libs/testing/' },
-    },
-    {
       name: 'processes-only-in-agent-kit',
       comment: 'child processes: one place owns process groups and their end',
       severity: 'error',
-      from: { path: '^(apps|libs)/', pathNot: ['^libs/(agent-kit|stack|testing)/', '\\.spec\\.ts$'] },
+      from: { path: '^(apps|libs)/', pathNot: ['^libs/(agent-kit|stack)/', '\\.spec\\.ts$'] },
       to: { path: '^(node:)?child_process$' },
     },
     {

@@ -55,7 +55,6 @@ export default tseslint.config(
       '**/config.ts',
       'apps/*/src/main.ts',
       'libs/stack/**/*.ts',
-      'libs/testing/**/*.ts',
       'test/**/*.ts',
       'deploy/**/*.ts',
       '**/*.spec.ts',
@@ -64,7 +63,7 @@ export default tseslint.config(
     rules: { 'no-restricted-syntax': ['error', noExportStar, noForwardRef] },
   },
   {
-    files: ['**/*.spec.ts', 'test/**/*.ts', 'libs/testing/**/*.ts'],
+    files: ['**/*.spec.ts', 'test/**/*.ts'],
     rules: { '@typescript-eslint/no-non-null-assertion': 'off' },
   },
 );

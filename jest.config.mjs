@@ -11,8 +11,7 @@ export default {
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '^.+\\.ts$': ['@swc/jest', swc] },
   moduleNameMapper: {
-    '^#(contracts|domain|platform|messaging|persistence|oci|agent-kit|stack|testing)$':
-      '<rootDir>/libs/$1/src/index.ts',
+    '^#(contracts|domain|platform|messaging|persistence|oci|agent-kit|stack)$': '<rootDir>/libs/$1/src/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   setupFiles: ['reflect-metadata'],

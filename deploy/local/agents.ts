@@ -1,16 +1,16 @@
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AgentKind, type EnrolmentToken } from '#contracts';
 import {
   PROJECT_ROOT,
   requireTool,
-  startRegistry,
   startService,
   type RegistryServer,
   type RunningService,
   type ToolName,
 } from '#stack';
+import { startInstallRegistry } from './install-registry.js';
 import { type Platform } from './platform.js';
 
 /** Programs that each kind of agent runs; they are found or brought before the agent starts. */
@@ -102,15 +102,11 @@ export async function startCustomer(
     HTTP_PORT: String(ports.agent),
   };
   if (!isEnrolled(state)) await enrol(platform, 'install-agent', state, env, await token());
-  const registry = await startRegistry({
+  const registry = await startInstallRegistry({
+    agentState: state,
     dir: join(platform.dir, `install-registry-${name}`),
     port: ports.registry,
-    auth: {
-      realm: `http://127.0.0.1:${ports.agent}/token`,
-      service: 'install-registry',
-      issuer: 'install-agent',
-      certPem: readFileSync(join(state, 'registry.crt'), 'utf8'),
-    },
+    realmPort: ports.agent,
   });
   try {
     const agent = await startAgent(platform, 'install-agent', `install-agent-${name}`, state, env);

@@ -36,13 +36,32 @@ async function sharedServer(): Promise<PostgresAccess> {
   });
 }
 
+let container: Promise<PostgresAccess> | undefined;
+
+/** With TEST_INFRA=containers and an engine that answers: PostgreSQL from its own image, one for each worker. */
+function containerServer(): Promise<PostgresAccess> {
+  container ??= (async () => {
+    const { GenericContainer, Wait } = await import('testcontainers');
+    const password = randomBytes(24).toString('base64url');
+    const started = await new GenericContainer('postgres:18-alpine')
+      .withEnvironment({ POSTGRES_PASSWORD: password })
+      .withCommand(['-c', 'fsync=off', '-c', 'max_connections=200'])
+      .withExposedPorts(5432)
+      // It starts twice: once to make the cluster.
+      .withWaitStrategy(Wait.forLogMessage('database system is ready to accept connections', 2))
+      .start();
+    return { port: started.getMappedPort(5432), password };
+  })();
+  return container;
+}
+
 /**
  * An empty database, or a copy of an earlier one of this run. The server is started by the first caller of a test run
  * (1.5 s; a database then takes 30 ms), does not sync its writes, and is stopped and removed when the run ends. For
  * tests that kill or restart the server, start one of your own.
  */
 export async function freshDatabase(template?: string): Promise<FreshDatabase> {
-  const server = useServer(await sharedServer());
+  const server = useServer(await (process.env['TEST_INFRA'] === 'containers' ? containerServer() : sharedServer()));
   const name = `test_${randomBytes(6).toString('hex')}`;
   const url = await server.createDatabase(name, template);
   return {
