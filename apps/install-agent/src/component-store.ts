@@ -1,8 +1,9 @@
+import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { privateDirectory, writePrivate } from '#agent-kit';
-import { type JsonObject } from '#contracts';
+import { assertPrivate, privateDirectory, writePrivate } from '#agent-kit';
+import { type JsonObject, type JsonValue } from '#contracts';
 import { type ReferenceScope } from '#domain';
 
 /** What this agent knows of a component that it provisioned. It stays in the customer's account, sensitive outputs too. */
@@ -14,13 +15,27 @@ export interface ComponentState {
   readonly sensitive: readonly string[];
 }
 
+/** Shorter texts are in everything (`1`, `eu`, `on`): that an output contains one says nothing. The redactor's bound. */
+const SECRET_CHARS_MIN = 4;
+
 /** The components of the install, one directory each (mode 0700), for state and for what executors keep. */
 export class ComponentStore {
+  private key: Promise<Buffer> | undefined;
+
   constructor(private readonly stateDir: string) {}
 
   /** The component's own directory, made when it is not there. */
   directoryOf(name: string): Promise<string> {
     return privateDirectory(join(this.stateDir, 'components', name));
+  }
+
+  /** Where that directory is, or would be. */
+  placeOf(name: string): string {
+    return join(this.stateDir, 'components', name);
+  }
+
+  cacheDirectory(): Promise<string> {
+    return privateDirectory(join(this.stateDir, 'cache'));
   }
 
   async read(name: string): Promise<ComponentState | undefined> {
@@ -34,7 +49,7 @@ export class ComponentStore {
   }
 
   async remove(name: string): Promise<void> {
-    await rm(join(this.stateDir, 'components', name), { recursive: true, force: true });
+    await rm(this.placeOf(name), { recursive: true, force: true });
   }
 
   /** Outputs of every component, for templates. */
@@ -49,6 +64,23 @@ export class ComponentStore {
     return all.flatMap(([, { outputs, sensitive }]) => sensitive.flatMap((key) => textsOf(outputs[key])));
   }
 
+  /** Answers digests under a key that this store makes once and keeps (`digest-key`, mode 0600). */
+  async fingerprinter(): Promise<(text: string) => string> {
+    this.key ??= this.digestKey();
+    const key = await this.key;
+    return (text) => `sha256:${createHmac('sha256', key).update(text).digest('hex')}`;
+  }
+
+  private async digestKey(): Promise<Buffer> {
+    const file = join(this.stateDir, 'digest-key');
+    if (!existsSync(file)) {
+      await privateDirectory(this.stateDir);
+      await writePrivate(file, randomBytes(32).toString('base64url'));
+    }
+    await assertPrivate(file);
+    return Buffer.from(await readFile(file, 'utf8'), 'base64url');
+  }
+
   private async all(): Promise<[string, ComponentState][]> {
     const root = await privateDirectory(join(this.stateDir, 'components'));
     const states = await Promise.all((await readdir(root)).map(async (name) => [name, await this.read(name)] as const));
@@ -56,7 +88,7 @@ export class ComponentStore {
   }
 
   private fileOf(name: string): string {
-    return join(this.stateDir, 'components', name, 'state.json');
+    return join(this.placeOf(name), 'state.json');
   }
 }
 
@@ -65,4 +97,11 @@ export function textsOf(value: unknown): string[] {
   if (typeof value === 'string') return value === '' ? [] : [value];
   if (typeof value === 'number') return [String(value)];
   return typeof value === 'object' && value !== null ? Object.values(value).flatMap(textsOf) : [];
+}
+
+/** True when a value has a secret in one of its texts, as a URL has its password. */
+export function contains(value: JsonValue, secrets: readonly string[]): boolean {
+  const long = secrets.filter((secret) => secret.length >= SECRET_CHARS_MIN);
+  const forms = long.flatMap((secret) => [secret, encodeURIComponent(secret), Buffer.from(secret).toString('base64')]);
+  return textsOf(value).some((text) => forms.some((form) => text.includes(form)));
 }

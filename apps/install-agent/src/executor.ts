@@ -9,12 +9,19 @@ export interface ExecutorContext {
   readonly workDir: string;
   /** Kept as long as the component is there: state, inventory. */
   readonly stateDir: string;
+  /** Kept for all components, and only to be faster: discovery of the cluster, plugins of terraform. */
+  readonly cacheDir: string;
   /** The artifact in the install's registry. */
   readonly image: { readonly host: string; readonly repository: string; readonly digest: string };
   readonly installId: string;
   readonly namespace: string;
   /** Fills templates with inputs of the install and outputs of other components. */
   readonly render: (value: JsonValue) => JsonValue;
+  /**
+   * Digest of text that may hold secrets, under a key of this host: it goes to the outside, where a plain hash of a
+   * short password could be found by trying.
+   */
+  readonly fingerprint: (text: string) => string;
 }
 
 /** What an apply would do. */
@@ -23,8 +30,10 @@ export interface Plan {
   readonly created: number;
   readonly updated: number;
   readonly deleted: number;
-  /** SHA-256 of what was planned: apply takes exactly that. */
+  /** Of what was planned: apply takes exactly that. */
   readonly digest: string;
+  /** False: what is there does not work (yet). An apply that changes nothing still has to wait for it. */
+  readonly ready: boolean;
 }
 
 export interface Observation {
@@ -32,7 +41,13 @@ export interface Observation {
   readonly sensitive: readonly string[];
 }
 
-export const NO_PLAN = { changed: false, created: 0, updated: 0, deleted: 0 } as const;
+export interface Removal {
+  readonly deleted: number;
+  /** What was kept on purpose, or is not ours to remove. */
+  readonly left: readonly string[];
+}
+
+export const NO_PLAN = { changed: false, created: 0, updated: 0, deleted: 0, ready: true } as const;
 
 /**
  * How one kind of component is provisioned. Every method may run again after a crash in its middle. `plan` changes
@@ -41,10 +56,16 @@ export const NO_PLAN = { changed: false, created: 0, updated: 0, deleted: 0 } as
 export interface Executor {
   /** Media type of the layer that is the artifact, and how it is packed; undefined for images. */
   readonly layer: { readonly mediaType: string; readonly form: 'zip' | 'tar+gzip' | 'file' } | undefined;
+  /** Whether `destroy` has to read the artifact. What does not is removed although the registry has lost it. */
+  destroyNeedsArtifact(stateDir: string): boolean;
   /** Renders what is needed and checks that it can work here. Changes nothing. */
   prepare(context: ExecutorContext): Promise<void>;
   plan(context: ExecutorContext): Promise<Plan>;
+  /** Digest of what the plan left in the work directory, computed anew: `apply` takes it only when it is the same. */
+  planned(context: ExecutorContext): Promise<string>;
   apply(context: ExecutorContext): Promise<void>;
+  /** Waits until what is deployed does what it is for. */
+  settle(context: ExecutorContext): Promise<void>;
   observe(context: ExecutorContext): Promise<Observation>;
-  destroy(context: ExecutorContext): Promise<Plan>;
+  destroy(context: ExecutorContext): Promise<Removal>;
 }

@@ -5,7 +5,7 @@ import { Identity, privateDirectory, type JobHandler, type StepContext, type Ste
 import { ImsError, type ComponentKind, type JsonObject } from '#contracts';
 import { render } from '#domain';
 import { pullLayer, untarTo, unzipTo } from '#oci';
-import { ComponentStore, textsOf } from './component-store.js';
+import { ComponentStore, contains, textsOf } from './component-store.js';
 import { InstallAgentConfig } from './config.js';
 import { type Executor, type ExecutorContext, type Plan } from './executor.js';
 import { HelmExecutor } from './executors/helm.js';
@@ -67,25 +67,29 @@ export class Provisioning {
     const { component, install_id: id = '', install_name: name = '', inputs = {} } = statement;
     for (const secret of await this.store.secrets()) step.secrets.add(secret);
     const scope = { components: await this.store.outputs(), install: { id, name, inputs } };
+    const digest = statement.artifact?.digest ?? '';
     return {
       step,
       artifactDir: join(workspace, 'artifact'),
       workDir: await privateDirectory(join(workspace, 'private')),
       stateDir: await this.store.directoryOf(component.name),
-      image: { host: this.registry.host, repository: localRepository(step), digest: artifactOf(step).digest },
+      cacheDir: await this.store.cacheDirectory(),
+      image: { host: this.registry.host, repository: localRepository(step), digest },
       installId: id,
       namespace: statement.spec.namespace ?? statement.app_name,
       render: (value) => render(value, scope),
+      fingerprint: await this.store.fingerprinter(),
     };
   }
 }
 
-const countsOf = ({ changed, created, updated, deleted, digest }: Plan): JsonObject => ({
+const planOf = ({ changed, created, updated, deleted, digest, ready }: Plan): JsonObject => ({
   changed,
   created,
   updated,
   deleted,
   digest,
+  ready,
 });
 const outcomeOf = (plan: JsonObject, outputs: JsonObject = {}): JsonObject => ({
   changed: plan['changed'] ?? false,
@@ -126,30 +130,44 @@ export class ApplyHandler implements JobHandler {
       'info',
       plan.changed ? `plan: ${deleted} to delete, ${created} to create, ${updated} to change` : 'plan: no changes',
     );
-    return countsOf(plan);
+    return planOf(plan);
   }
 
   private async apply(step: StepContext): Promise<JsonObject> {
-    if (step.outputOf('plan')?.['changed'] !== true) return { applied: false };
-    await this.provisioning.executorOf(step).apply(await this.provisioning.contextOf(step));
-    return { applied: true };
+    const plan = step.outputOf('plan') ?? {};
+    const changed = plan['changed'] === true;
+    if (!changed && plan['ready'] === true) return { applied: false };
+    const context = await this.provisioning.contextOf(step);
+    const executor = this.provisioning.executorOf(step);
+    if (changed) {
+      if ((await executor.planned(context)) !== plan['digest'])
+        throw new ImsError('stale_plan', 'what the plan left on this host is not what was planned');
+      await executor.apply(context);
+    }
+    await executor.settle(context);
+    return { applied: changed };
   }
 
   private async observe(step: StepContext): Promise<JsonObject> {
+    const { store } = this.provisioning;
     const { component } = step.statement;
-    const { outputs, sensitive } = await this.provisioning
-      .executorOf(step)
-      .observe(await this.provisioning.contextOf(step));
-    for (const key of sensitive) for (const secret of textsOf(outputs[key])) step.secrets.add(secret);
-    await this.provisioning.store.write(component.name, {
-      digest: artifactOf(step).digest,
-      kind: component.kind,
-      outputs,
-      sensitive,
-    });
+    const context = await this.provisioning.contextOf(step);
+    const { outputs, sensitive: declared } = await this.provisioning.executorOf(step).observe(context);
+    const others = await store.secrets();
+    const secrets = [...others, ...declared.flatMap((key) => textsOf(outputs[key]))];
+    for (const secret of secrets) step.secrets.add(secret);
+    // A module that puts a secret of another into a plain output does not make it less of a secret.
+    const sensitive = Object.keys(outputs).filter(
+      (key) => declared.includes(key) || contains(outputs[key] ?? null, secrets),
+    );
+    for (const key of sensitive.filter((each) => !declared.includes(each))) {
+      step.log('warn', `output ${key} contains a sensitive value: it is kept on this host`);
+      for (const secret of textsOf(outputs[key])) step.secrets.add(secret);
+    }
+    await store.write(component.name, { digest: artifactOf(step).digest, kind: component.kind, outputs, sensitive });
     // Values of sensitive outputs stay in the store on this host; the outside learns their names.
     const open = Object.entries(outputs).filter(([key]) => !sensitive.includes(key));
-    return { outputs: Object.fromEntries(open), sensitive_outputs: [...sensitive] };
+    return { outputs: Object.fromEntries(open), sensitive_outputs: sensitive };
   }
 }
 
@@ -162,8 +180,9 @@ export class DestroyHandler implements JobHandler {
 
   steps(): readonly StepDefinition[] {
     return [
-      { name: 'fetch', run: (step) => this.provisioning.fetch(step) },
+      { name: 'fetch', run: (step) => this.fetch(step) },
       { name: 'destroy', run: (step) => this.destroy(step) },
+      { name: 'forget', run: (step) => this.forget(step) },
     ];
   }
 
@@ -171,17 +190,22 @@ export class DestroyHandler implements JobHandler {
     return { result: outcomeOf(destroy) };
   }
 
+  private async fetch(step: StepContext): Promise<JsonObject> {
+    const place = this.provisioning.store.placeOf(step.statement.component.name);
+    if (!this.provisioning.executorOf(step).destroyNeedsArtifact(place)) return {};
+    return this.provisioning.fetch(step);
+  }
+
   private async destroy(step: StepContext): Promise<JsonObject> {
     const context = await this.provisioning.contextOf(step);
-    const executor = this.provisioning.executorOf(step);
-    await executor.prepare(context).catch((error: unknown) => {
-      // What was never deployed may lack what its templates name; there is nothing to render then either.
-      if (!(error instanceof ImsError) || error.code !== 'unknown_reference') throw error;
-      step.log('warn', error.detail);
-    });
-    const plan = await executor.destroy(context);
+    const { deleted, left } = await this.provisioning.executorOf(step).destroy(context);
+    step.log('info', deleted > 0 ? `removed ${deleted}` : 'there was nothing to remove');
+    for (const what of left) step.log('warn', `left in place: ${what}`);
+    return { changed: deleted > 0, created: 0, updated: 0, deleted, left: [...left] };
+  }
+
+  private async forget(step: StepContext): Promise<JsonObject> {
     await this.provisioning.store.remove(step.statement.component.name);
-    step.log('info', plan.changed ? `removed ${plan.deleted}` : 'there was nothing to remove');
-    return countsOf(plan);
+    return {};
   }
 }

@@ -1,21 +1,35 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseAllDocuments } from 'yaml';
 import { writePrivate } from '#agent-kit';
 import { ImsError, type ErrorCode } from '#contracts';
-import { ARTIFACT_FORM, digestOf } from '#oci';
+import { ARTIFACT_FORM } from '#oci';
 import { type InstallAgentConfig } from '../config.js';
-import { type Executor, type ExecutorContext, type Observation, type Plan } from '../executor.js';
+import { type Executor, type ExecutorContext, type Observation, type Plan, type Removal } from '../executor.js';
+import { Inventory } from './inventory.js';
 import { type Kubectl } from './kubectl.js';
+import { nameOf, parseManifests, placeOf, type KubeObject } from './objects.js';
 
+/** A release as `helm status -o json` and a dry run show it. */
 interface Release {
-  readonly name: string;
-  readonly status: string;
-  readonly revision: string | number;
+  readonly info: { readonly status: string; readonly resources?: Readonly<Record<string, readonly KubeObject[]>> };
+  readonly version: number;
+  readonly manifest: string;
+  readonly hooks?: readonly { readonly manifest: string }[];
 }
-const VALUES = 'values.json';
 
-/** A chart as a Helm release named like the component. The plan is the difference between what runs and what would. */
+const VALUES = 'values.json';
+const PLANNED = 'planned.json';
+const REVISION = 'revision';
+const RUNS = new Set(['deployed', 'superseded']);
+/** What an upgrade that was cut leaves behind; helm refuses the next one because of it. */
+const PENDING = 'pending-install,pending-upgrade,pending-rollback';
+
+/**
+ * A chart as a Helm release named like the component. The plan is the difference between what the release's record and
+ * the cluster have and what helm would make of chart and values, hooks included, asked from the cluster (a dry run), so
+ * that charts that look around (`lookup`, `.Capabilities`) do not seem to change each time. Helm 4: fields that others
+ * have changed are taken back, as for manifests.
+ */
 export class HelmExecutor implements Executor {
   readonly layer = { mediaType: ARTIFACT_FORM.helmChart.layerMediaType, form: 'tar+gzip' } as const;
 
@@ -24,6 +38,10 @@ export class HelmExecutor implements Executor {
     private readonly kubectl: Kubectl,
   ) {}
 
+  destroyNeedsArtifact(): boolean {
+    return false;
+  }
+
   async prepare(context: ExecutorContext): Promise<void> {
     this.kubectl.environment(context);
     const values = context.render(context.step.statement.spec.values ?? {});
@@ -31,66 +49,87 @@ export class HelmExecutor implements Executor {
   }
 
   async plan(context: ExecutorContext): Promise<Plan> {
-    const args = [
-      'template',
-      this.nameOf(context),
-      await this.chartOf(context),
-      '--no-hooks',
-      '--values',
-      join(context.workDir, VALUES),
-    ];
-    const wanted = objects(await this.helm(context, args, 'plan_failed'));
+    const { workDir } = context;
     const release = await this.release(context, 'plan_failed');
-    const live = release
-      ? objects(await this.helm(context, ['get', 'manifest', release.name], 'plan_failed'))
-      : new Map<string, string>();
-    const created = [...wanted.keys()].filter((key) => !live.has(key)).length;
-    const updated = [...wanted].filter(([key, text]) => live.has(key) && live.get(key) !== text).length;
-    const deleted = [...live.keys()].filter((key) => !wanted.has(key)).length;
-    const changed = created + updated + deleted > 0 || release?.status !== 'deployed';
-    return { changed, created, updated, deleted, digest: digestOf(Buffer.from(JSON.stringify([...wanted]))) };
+    const pending = release?.info.status.startsWith('pending-') === true;
+    const next = pending ? await this.template(context) : await this.dryRun(context);
+    const wanted = partsOf(next, context);
+    const recorded = release ? partsOf(release, context) : new Map<string, string>();
+    const live = Object.values(release?.info.resources ?? {}).flatMap((objects) => objects.map(nameOf));
+    // In the record and not in the cluster: somebody has removed it. Hooks come and go.
+    const there = (part: string): boolean =>
+      recorded.has(part) && (part.startsWith('hook ') || live.includes(part.split(' ').at(-1) ?? ''));
+    const created = [...wanted.keys()].filter((part) => !there(part)).length;
+    const updated = [...wanted].filter(([part, text]) => there(part) && recorded.get(part) !== text).length;
+    const deleted = [...recorded.keys()].filter((part) => !wanted.has(part)).length;
+    await writePrivate(join(workDir, PLANNED), JSON.stringify([...wanted]));
+    await writePrivate(join(workDir, REVISION), String(release?.version ?? 0));
+    const runs = release !== undefined && RUNS.has(release.info.status);
+    const changed = created + updated + deleted > 0 || !runs;
+    return { changed, created, updated, deleted, digest: await this.planned(context), ready: true };
+  }
+
+  async planned({ fingerprint, image, workDir }: ExecutorContext): Promise<string> {
+    const [values, planned] = await Promise.all([VALUES, PLANNED].map((name) => readFile(join(workDir, name), 'utf8')));
+    return fingerprint(JSON.stringify([image.digest, values, planned]));
   }
 
   async apply(context: ExecutorContext): Promise<void> {
-    const name = this.nameOf(context);
-    const release = await this.release(context, 'apply_failed');
-    // An upgrade that was cut blocks the next one until it is taken back.
-    if (release?.status === 'pending-install') await this.helm(context, ['uninstall', name], 'apply_failed');
-    else if (release?.status.startsWith('pending-') === true)
-      await this.helm(context, ['rollback', name], 'apply_failed');
-    const wait = ['--wait', '--rollback-on-failure', '--timeout', `${this.config.READY_SECONDS}s`];
-    const values = ['--values', join(context.workDir, VALUES)];
-    await this.helm(
+    const { step, workDir } = context;
+    const planned = new Map(JSON.parse(await readFile(join(workDir, PLANNED), 'utf8')) as [string, string][]);
+    if (step.crashed) {
+      const release = await this.release(context, 'apply_failed');
+      if (release?.info.status === 'deployed' && same(partsOf(release, context), planned)) {
+        await writePrivate(join(workDir, REVISION), String(release.version));
+        return;
+      }
+    }
+    await this.kubectl.ensureNamespace(context);
+    await this.removePending(context);
+    await this.keepHooks(context, planned);
+    const { READY_SECONDS: seconds } = this.config;
+    const text = await this.helm(
       context,
-      ['upgrade', '--install', name, await this.chartOf(context), '--create-namespace', ...values, ...wait],
+      [
+        ...['upgrade', '--install', this.nameOf(context), await this.chartOf(context), '-o', 'json'],
+        ...['--values', join(workDir, VALUES), '--server-side=true', '--force-conflicts'],
+        ...['--wait', '--wait-for-jobs', '--rollback-on-failure', '--timeout', `${seconds}s`],
+      ],
       'apply_failed',
     );
+    await writePrivate(join(workDir, REVISION), String((JSON.parse(text) as Release).version));
+  }
+
+  /** Helm has waited. */
+  settle(): Promise<void> {
+    return Promise.resolve();
   }
 
   async observe(context: ExecutorContext): Promise<Observation> {
-    const release = await this.release(context, 'apply_failed');
-    const outputs = {
-      release: this.nameOf(context),
-      namespace: context.namespace,
-      revision: Number(release?.revision ?? 0),
-    };
-    return { outputs, sensitive: [] };
+    const revision = Number(await readFile(join(context.workDir, REVISION), 'utf8'));
+    return { outputs: { release: this.nameOf(context), namespace: context.namespace, revision }, sensitive: [] };
   }
 
-  async destroy(context: ExecutorContext): Promise<Plan> {
+  async destroy(context: ExecutorContext): Promise<Removal> {
     const release = await this.release(context, 'destroy_failed');
-    if (release)
-      await this.helm(
-        context,
-        ['uninstall', release.name, '--wait', '--timeout', `${this.config.READY_SECONDS}s`],
-        'destroy_failed',
-      );
+    if (release) {
+      const how = [
+        '--cascade=foreground',
+        '--wait',
+        '--ignore-not-found',
+        '--timeout',
+        `${this.config.READY_SECONDS}s`,
+      ];
+      await this.helm(context, ['uninstall', this.nameOf(context), ...how], 'destroy_failed');
+    }
+    // Helm leaves what hooks have made.
+    const inventory = new Inventory(context.stateDir);
+    await this.kubectl.remove(context, await inventory.read(), 'destroy_failed');
+    const left = await this.kubectl.removeEmptyNamespace(context);
+    await inventory.forget();
     return {
-      changed: release !== undefined,
-      created: 0,
-      updated: 0,
-      deleted: release ? 1 : 0,
-      digest: digestOf(Buffer.from('uninstall')),
+      deleted: release ? [...partsOf(release, context).keys()].filter((part) => !part.startsWith('hook ')).length : 0,
+      left,
     };
   }
 
@@ -105,13 +144,62 @@ export class HelmExecutor implements Executor {
     return join(artifactDir, folder);
   }
 
+  /** The newest revision, whatever its state. */
   private async release(context: ExecutorContext, code: ErrorCode): Promise<Release | undefined> {
-    const name = this.nameOf(context);
-    const text = await this.helm(context, ['list', '--filter', `^${name}$`, '-o', 'json'], code);
-    return (JSON.parse(text || '[]') as Release[])[0];
+    const args = ['status', this.nameOf(context), '-o', 'json'];
+    const text = await this.helm(context, args, code, /release: not found/);
+    return text === undefined ? undefined : (JSON.parse(text) as Release);
   }
 
-  private async helm(context: ExecutorContext, args: readonly string[], code: ErrorCode): Promise<string> {
+  private async dryRun(context: ExecutorContext): Promise<Release> {
+    const args = ['upgrade', '--install', this.nameOf(context), await this.chartOf(context), '--dry-run=server'];
+    const values = ['--values', join(context.workDir, VALUES), '-o', 'json'];
+    return JSON.parse(await this.helm(context, [...args, ...values], 'plan_failed')) as Release;
+  }
+
+  /** Without the cluster: helm makes no dry run beside a pending revision. */
+  private async template(context: ExecutorContext): Promise<Release> {
+    const values = ['--values', join(context.workDir, VALUES)];
+    const manifest = await this.helm(
+      context,
+      ['template', this.nameOf(context), await this.chartOf(context), ...values],
+      'plan_failed',
+    );
+    return { info: { status: 'planned' }, version: 0, manifest };
+  }
+
+  /**
+   * Takes back the record of a revision that was cut. What it had made so far is labelled as the release's, so the next
+   * upgrade takes it over; a rollback or an uninstall in between would stop what runs.
+   */
+  private async removePending(context: ExecutorContext): Promise<void> {
+    const selector = `owner=helm,name=${this.nameOf(context)},status in (${PENDING})`;
+    await this.kubectl.run(context, ['delete', 'secrets', '-l', selector, '--ignore-not-found'], 'apply_failed');
+  }
+
+  private async keepHooks(context: ExecutorContext, planned: ReadonlyMap<string, string>): Promise<void> {
+    const inventory = new Inventory(context.stateDir);
+    const hooks = [...planned]
+      .filter(([part]) => part.startsWith('hook '))
+      .map(([, text]) => JSON.parse(text) as Annotated)
+      .filter((object) => !isKept(object))
+      .map((object) => placeOf(object, context.namespace));
+    await inventory.write([...(await inventory.obsolete(hooks)), ...hooks]);
+  }
+
+  private helm(context: ExecutorContext, args: readonly string[], code: ErrorCode): Promise<string>;
+  private helm(
+    context: ExecutorContext,
+    args: readonly string[],
+    code: ErrorCode,
+    missing: RegExp,
+  ): Promise<string | undefined>;
+  private async helm(
+    context: ExecutorContext,
+    args: readonly string[],
+    code: ErrorCode,
+    missing?: RegExp,
+  ): Promise<string | undefined> {
     const said: string[] = [];
     const home = join(context.workDir, 'helm');
     const { exitCode, stdout = '' } = await context.step.run({
@@ -123,14 +211,16 @@ export class HelmExecutor implements Executor {
         HELM_CONFIG_HOME: home,
         HELM_DATA_HOME: home,
       },
-      timeoutMs: (this.config.READY_SECONDS + 30) * 1000,
+      // Twice: a failed upgrade is rolled back, within the same time again.
+      timeoutMs: (2 * this.config.READY_SECONDS + 30) * 1000,
       maxOutputBytes: 32 * 2 ** 20,
       onLine: (line) => {
         said.push(line);
-        return line;
+        return missing?.test(line) === true ? undefined : line;
       },
     });
     if (exitCode === 0) return stdout;
+    if (missing && said.some((line) => missing.test(line))) return undefined;
     throw new ImsError(
       code,
       said.slice(-5).join('; ').slice(0, 2_000) || `helm ${args[0] ?? ''} ended with ${exitCode}`,
@@ -138,12 +228,27 @@ export class HelmExecutor implements Executor {
   }
 }
 
-/** The objects of a rendered manifest, by kind and name, each as normalised text. */
-function objects(manifest: string): Map<string, string> {
+interface Annotated extends KubeObject {
+  readonly metadata: KubeObject['metadata'] & { readonly annotations?: Readonly<Record<string, string>> };
+}
+
+/** What a release consists of, each object as normalised text: `Kind/name`, or `hook Kind/name`. */
+function partsOf({ manifest, hooks = [] }: Release, { namespace }: ExecutorContext): Map<string, string> {
+  const texts = [manifest, ...hooks.map((hook) => hook.manifest)];
+  const objects = texts.flatMap((text) => parseManifests(text, 'the rendered chart') as Annotated[]);
   return new Map(
-    parseAllDocuments(manifest).flatMap((document) => {
-      const object = document.toJS() as { kind?: string; metadata?: { name?: string } } | null;
-      return object ? [[`${object.kind ?? ''}/${object.metadata?.name ?? ''}`, JSON.stringify(object)] as const] : [];
+    objects.map((object) => {
+      const { annotations = {}, namespace: at = namespace } = object.metadata;
+      const hook = annotations['helm.sh/hook'] === undefined ? '' : 'hook ';
+      return [`${hook}${at === namespace ? '' : `${at} `}${nameOf(object)}`, JSON.stringify(object)];
     }),
   );
+}
+
+/** The chart says that the object stays when the release goes. */
+const isKept = ({ metadata: { annotations = {} } }: Annotated): boolean =>
+  annotations['helm.sh/resource-policy'] === 'keep';
+
+function same(one: ReadonlyMap<string, string>, other: ReadonlyMap<string, string>): boolean {
+  return one.size === other.size && [...one].every(([part, text]) => other.get(part) === text);
 }

@@ -1,27 +1,52 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writePrivate } from '#agent-kit';
-import { NO_PLAN, type Executor, type ExecutorContext, type Observation, type Plan } from '../executor.js';
+import {
+  NO_PLAN,
+  type Executor,
+  type ExecutorContext,
+  type Observation,
+  type Plan,
+  type Removal,
+} from '../executor.js';
 
 const FILE = 'image';
+
+const referenceOf = ({ image: { host, repository, digest } }: ExecutorContext): string =>
+  `${host}/${repository}@${digest}`;
+const known = ({ stateDir }: ExecutorContext): Promise<string | undefined> =>
+  readFile(join(stateDir, FILE), 'utf8').catch(() => undefined);
 
 /** Images are used by other components. Provisioning one is making its reference in the install's registry known. */
 export class ImageExecutor implements Executor {
   readonly layer = undefined;
 
+  destroyNeedsArtifact(): boolean {
+    return false;
+  }
+
   prepare(): Promise<void> {
     return Promise.resolve();
   }
 
-  async plan({ image, stateDir }: ExecutorContext): Promise<Plan> {
-    const known = await readFile(join(stateDir, FILE), 'utf8').catch(() => undefined);
-    if (known === image.digest) return { ...NO_PLAN, digest: image.digest };
-    const first = known === undefined;
-    return { changed: true, created: first ? 1 : 0, updated: first ? 0 : 1, deleted: 0, digest: image.digest };
+  async plan(context: ExecutorContext): Promise<Plan> {
+    const { digest } = context.image;
+    const before = await known(context);
+    if (before === referenceOf(context)) return { ...NO_PLAN, digest };
+    const first = before === undefined;
+    return { ...NO_PLAN, changed: true, created: first ? 1 : 0, updated: first ? 0 : 1, digest };
   }
 
-  async apply({ image, stateDir }: ExecutorContext): Promise<void> {
-    await writePrivate(join(stateDir, FILE), image.digest);
+  planned({ image }: ExecutorContext): Promise<string> {
+    return Promise.resolve(image.digest);
+  }
+
+  async apply(context: ExecutorContext): Promise<void> {
+    await writePrivate(join(context.stateDir, FILE), referenceOf(context));
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve();
   }
 
   observe({ image: { host, repository, digest } }: ExecutorContext): Promise<Observation> {
@@ -29,8 +54,9 @@ export class ImageExecutor implements Executor {
     return Promise.resolve({ outputs: { image: `${name}@${digest}`, repository: name, digest }, sensitive: [] });
   }
 
-  async destroy({ stateDir, image }: ExecutorContext): Promise<Plan> {
-    const known = await readFile(join(stateDir, FILE), 'utf8').catch(() => undefined);
-    return { ...NO_PLAN, changed: known !== undefined, deleted: known === undefined ? 0 : 1, digest: image.digest };
+  async destroy(context: ExecutorContext): Promise<Removal> {
+    const before = await known(context);
+    await rm(join(context.stateDir, FILE), { force: true });
+    return { deleted: before === undefined ? 0 : 1, left: [] };
   }
 }

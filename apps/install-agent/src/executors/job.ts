@@ -1,52 +1,56 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ImsError, type JsonValue } from '#contracts';
-import { ARTIFACT_FORM, digestOf } from '#oci';
-import { sleep } from '#platform';
+import { writePrivate } from '#agent-kit';
+import { type JsonValue } from '#contracts';
+import { ARTIFACT_FORM } from '#oci';
 import { type Executor, type ExecutorContext, type Plan } from '../executor.js';
-import { type KubeObject } from './kubectl.js';
+import { Inventory } from './inventory.js';
+import { assertNotOfAnotherInstall } from './kubectl.js';
+import { type KubeObject } from './objects.js';
 import { ManifestsExecutor } from './manifests.js';
+import { readinessOf } from './readiness.js';
 
-const LOOK_MS = 300;
-interface Condition {
-  readonly type: string;
-  readonly status: string;
-  readonly message?: string;
-}
+/** Identity of a run that had failed before this attempt: only that one is run again. */
+const FAILED_BEFORE = 'failed-before';
+/** A job may take its own time, and then the cluster has to say so. */
+const MARGIN_SECONDS = 30;
+const LOG_LINES = 1_000;
 
 /**
  * Something run to completion, as a Kubernetes Job. Its name has the digest of what it runs: the same again is not run
- * again, anything else is another Job.
+ * again, anything else is another Job. One that failed is run again by the next deployment, and never by a resume.
  */
 export class JobExecutor extends ManifestsExecutor {
   override readonly layer: Executor['layer'] = { mediaType: ARTIFACT_FORM.job.layerMediaType, form: 'file' };
 
   override async plan(context: ExecutorContext): Promise<Plan> {
-    const plan = await super.plan(context);
-    const { items } = await this.rendered(context);
-    const [job] = items;
-    const found = job && (await this.kubectl.get(context, 'job', job.metadata.name, 'plan_failed'));
-    // A Job cannot be changed; one that has failed is run again by making it anew.
-    if (found && conditionOf(found) === 'Failed') return { ...plan, changed: true, updated: 1 };
-    return found ? { ...plan, changed: plan.deleted > 0 || conditionOf(found) === undefined, updated: 0 } : plan;
+    const { items, placed, digest } = await this.rendered(context);
+    const [found] = (await this.live(context, items)).values();
+    if (found) assertNotOfAnotherInstall(found, context);
+    const deleted = (await new Inventory(context.stateDir).obsolete(placed)).length;
+    const state = found && readinessOf(found).state;
+    const marker = join(context.workDir, FAILED_BEFORE);
+    await rm(marker, { force: true });
+    if (state === 'failed') await writePrivate(marker, found?.metadata.uid ?? '');
+    const created = found ? 0 : 1;
+    // A Job cannot be changed; one that has failed is made anew. One that still runs is only waited for.
+    const updated = state === 'failed' ? 1 : 0;
+    return { changed: created + updated + deleted > 0, created, updated, deleted, digest, ready: state === 'ready' };
   }
 
   override async apply(context: ExecutorContext): Promise<void> {
-    const { items } = await this.rendered(context);
-    for (const { metadata } of items) {
-      const found = await this.kubectl.get(context, 'job', metadata.name, 'apply_failed');
-      if (found && conditionOf(found) === 'Failed') {
-        await this.kubectl.run(
-          context,
-          ['delete', 'job', metadata.name, '--ignore-not-found', '--wait=true'],
-          'apply_failed',
-        );
-      }
+    const failed = await readFile(join(context.workDir, FAILED_BEFORE), 'utf8').catch(() => undefined);
+    if (failed !== undefined) {
+      const { items, placed } = await this.rendered(context);
+      const [found] = (await this.live(context, items)).values();
+      // Another identity: this attempt has made it anew before it was cut.
+      if (found?.metadata.uid === failed) await this.kubectl.remove(context, placed, 'apply_failed');
     }
     await super.apply(context);
   }
 
-  protected override async objectsOf({ artifactDir, render, step }: ExecutorContext): Promise<KubeObject[]> {
+  protected override async objectsOf(context: ExecutorContext): Promise<KubeObject[]> {
+    const { artifactDir, fingerprint, render, step } = context;
     const { component, spec, app_name: app } = step.statement;
     const run = render(JSON.parse(await readFile(join(artifactDir, 'layer'), 'utf8')) as JsonValue) as unknown as {
       image: string;
@@ -60,7 +64,7 @@ export class JobExecutor extends ManifestsExecutor {
       value: typeof value === 'string' ? value : JSON.stringify(value),
     }));
     const container = { name: component.name, image: run.image, command: run.command, args: run.args, env };
-    const digest = digestOf(Buffer.from(JSON.stringify([container, run.timeout_seconds]))).slice('sha256:'.length);
+    const digest = fingerprint(JSON.stringify([container, run.timeout_seconds])).slice('sha256:'.length);
     return [
       {
         apiVersion: 'batch/v1',
@@ -75,33 +79,17 @@ export class JobExecutor extends ManifestsExecutor {
     ];
   }
 
-  protected override async untilReady(context: ExecutorContext, { metadata }: KubeObject): Promise<void> {
-    const until = performance.now() + this.config.READY_SECONDS * 1000;
-    for (;;) {
-      const found = await this.kubectl.get(context, 'job', metadata.name, 'apply_failed');
-      const end = found && conditionOf(found);
-      if (end !== undefined) {
-        await this.kubectl
-          .run(context, ['logs', `job/${metadata.name}`, '--tail=1000'], 'apply_failed', { good: [1] })
-          .then(({ stdout }) =>
-            stdout
-              .split('\n')
-              .filter(Boolean)
-              .forEach((line) => context.step.log('info', line)),
-          );
-        if (end === 'Complete') return;
-        throw new ImsError('apply_failed', `job ${metadata.name} failed; its output is in the log`);
-      }
-      if (performance.now() > until)
-        throw new ImsError('timed_out', `job ${metadata.name} did not end in ${this.config.READY_SECONDS} s`);
-      await sleep(LOOK_MS, context.step.signal);
+  protected override waitSeconds(workloads: readonly KubeObject[]): number {
+    const limits = workloads.map(({ spec }) => (spec as { activeDeadlineSeconds: number }).activeDeadlineSeconds);
+    return Math.max(...limits) + MARGIN_SECONDS;
+  }
+
+  /** What the job has said goes to the log. */
+  protected override async afterwards(context: ExecutorContext, workloads: readonly KubeObject[]): Promise<void> {
+    for (const { metadata } of workloads) {
+      const args = ['logs', `job/${metadata.name}`, `--tail=${LOG_LINES}`];
+      const { stdout } = await this.kubectl.run(context, args, 'apply_failed', { good: [0, 1] });
+      for (const line of stdout.split('\n').filter(Boolean)) context.step.log('info', line);
     }
   }
-}
-
-/** How a Job has ended, if it has. */
-function conditionOf(job: KubeObject): 'Complete' | 'Failed' | undefined {
-  const { conditions = [] } = (job['status'] ?? {}) as { conditions?: readonly Condition[] };
-  const holds = (type: string): boolean => conditions.some((each) => each.type === type && each.status === 'True');
-  return holds('Complete') ? 'Complete' : holds('Failed') ? 'Failed' : undefined;
 }

@@ -1,33 +1,43 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseAllDocuments } from 'yaml';
 import { writePrivate } from '#agent-kit';
-import { ImsError, type ErrorCode, type JsonValue } from '#contracts';
-import { ARTIFACT_FORM, digestOf } from '#oci';
+import { ImsError, type JsonValue } from '#contracts';
+import { ARTIFACT_FORM } from '#oci';
+import { sleep } from '#platform';
 import { type InstallAgentConfig } from '../config.js';
-import { type Executor, type ExecutorContext, type Observation, type Plan } from '../executor.js';
-import { type KubeObject, type Kubectl } from './kubectl.js';
+import { type Executor, type ExecutorContext, type Observation, type Plan, type Removal } from '../executor.js';
+import { Inventory } from './inventory.js';
+import {
+  assertNotOfAnotherInstall,
+  byNamespace,
+  COMPONENT_LABEL,
+  documents,
+  FIELD_MANAGER,
+  INSTALL_LABEL,
+  MANAGED_BY,
+  type Kubectl,
+} from './kubectl.js';
+import { identityOf, isGround, nameOf, parseManifests, placeOf, type KubeObject, type Placed } from './objects.js';
+import { readinessOf, troublesOf } from './readiness.js';
 
-/** JSON documents in a YAML stream: kubectl validates each by its own schema, which it cannot for a `List`. */
-const RENDERED = 'rendered.yaml';
-const INVENTORY = 'inventory.json';
-const MANAGER = '--field-manager=vendor-cloud';
-const WORKLOADS = ['Deployment', 'StatefulSet', 'DaemonSet'];
-const MANAGED_BY = 'app.kubernetes.io/managed-by';
+const RENDERED = 'rendered.json';
+/** How often a cluster that is not ready is asked; grows to MAX: each look is a kubectl of 0.1 s and more. */
+const LOOK_MS = 200;
+const LOOK_MAX_MS = 2_000;
+/** A wait that takes longer than this says in the log what it waits for. */
+const EXPLAIN_MS = 5_000;
+const WORKLOADS = ['Deployment', 'StatefulSet', 'DaemonSet', 'Job'];
 
-/** What is deployed of a component: enough to find each object again. */
-interface Inventory {
-  readonly namespace: string;
-  /** `Kind.version.group/name`, as kubectl takes it. */
-  readonly objects: readonly string[];
+interface Rendered {
+  readonly items: readonly KubeObject[];
+  readonly placed: readonly Placed[];
+  readonly digest: string;
 }
 
-const referenceOf = ({ apiVersion, kind, metadata }: KubeObject): string => {
-  const [version = '', group] = apiVersion.split('/').reverse();
-  return `${kind}.${version}.${group ?? ''}/${metadata.name}`;
-};
-
-/** Plain manifests: rendered, compared, applied server-side, and what is no longer in them removed. */
+/**
+ * Plain manifests: rendered, compared, applied server-side, and what is no longer in them removed. Where somebody else
+ * has changed a field that the manifests name, the manifests win (`--force-conflicts`); other fields stay his.
+ */
 export class ManifestsExecutor implements Executor {
   readonly layer: Executor['layer'] = {
     mediaType: ARTIFACT_FORM.kubernetesManifests.layerMediaType,
@@ -39,74 +49,110 @@ export class ManifestsExecutor implements Executor {
     protected readonly kubectl: Kubectl,
   ) {}
 
+  destroyNeedsArtifact(): boolean {
+    return false;
+  }
+
   async prepare(context: ExecutorContext): Promise<void> {
     this.kubectl.environment(context);
     const objects = (await this.objectsOf(context)).map((object) => labelled(object, context));
-    await writePrivate(
-      join(context.workDir, RENDERED),
-      objects.map((object) => `---\n${JSON.stringify(object)}\n`).join(''),
-    );
+    const ordered = [...objects.filter(({ kind }) => isGround(kind)), ...objects.filter(({ kind }) => !isGround(kind))];
+    await writePrivate(join(context.workDir, RENDERED), JSON.stringify(ordered));
   }
 
   async plan(context: ExecutorContext): Promise<Plan> {
-    const { items, digest } = await this.rendered(context);
-    const gone = await this.obsolete(context, items);
-    if (!(await this.kubectl.get(context, 'namespace', context.namespace, 'plan_failed'))) {
-      return { changed: true, created: items.length, updated: 0, deleted: gone.length, digest };
-    }
-    const file = join(context.workDir, RENDERED);
-    const diff = await this.kubectl.run(
-      context,
-      ['diff', '--server-side', '--force-conflicts', MANAGER, '-f', file],
-      'plan_failed',
-      {
-        good: [1],
-      },
-    );
-    const there = await this.kubectl.run(
-      context,
-      ['get', '-f', file, '--ignore-not-found', '-o', 'name'],
-      'plan_failed',
-    );
-    const count = (text: string, line: RegExp): number => text.split('\n').filter((each) => line.test(each)).length;
-    const created = items.length - count(there.stdout, /\S/);
-    const updated = Math.max(0, count(diff.stdout, /^diff /) - created);
-    return { changed: created + updated + gone.length > 0, created, updated, deleted: gone.length, digest };
+    const { items, placed, digest } = await this.rendered(context);
+    const live = await this.live(context, items);
+    for (const object of live.values()) assertNotOfAnotherInstall(object, context);
+    const there = items.filter((item) => live.has(identityOf(placeOf(item, context.namespace))));
+    const updated = await this.differing(context, there);
+    const created = items.length - there.length;
+    const deleted = (await new Inventory(context.stateDir).obsolete(placed)).length;
+    const ready = [...live.values()].every((object) => readinessOf(object).state === 'ready');
+    return { changed: created + updated + deleted > 0, created, updated, deleted, digest, ready };
+  }
+
+  async planned(context: ExecutorContext): Promise<string> {
+    return (await this.rendered(context)).digest;
   }
 
   async apply(context: ExecutorContext): Promise<void> {
-    const { items } = await this.rendered(context);
-    const gone = await this.obsolete(context, items);
-    await this.ensureNamespace(context);
+    const { items, placed } = await this.rendered(context);
+    const inventory = new Inventory(context.stateDir);
+    const gone = await inventory.obsolete(placed);
+    await this.kubectl.ensureNamespace(context);
     // Old and new together first: whatever a crash leaves can be found again.
-    await this.keepInventory(context, [...items.map(referenceOf), ...gone]);
-    await this.kubectl.run(
+    await inventory.write([...gone, ...placed]);
+    const ground = items.filter(({ kind }) => isGround(kind));
+    await this.put(context, ground);
+    const kinds = ground.filter(({ kind }) => kind === 'CustomResourceDefinition');
+    if (kinds.length > 0) {
+      const args = ['wait', '--for=condition=established', '--timeout=60s', '-f', '-'];
+      await this.kubectl.run(context, args, 'apply_failed', { stdin: documents(kinds) });
+    }
+    await this.put(
       context,
-      ['apply', '--server-side', '--force-conflicts', MANAGER, '-f', join(context.workDir, RENDERED)],
-      'apply_failed',
+      items.filter(({ kind }) => !isGround(kind)),
     );
-    await this.remove(context, gone, 'apply_failed');
-    await this.keepInventory(context, items.map(referenceOf));
-    for (const object of items) await this.untilReady(context, object);
+    await this.kubectl.remove(context, gone.reverse(), 'apply_failed');
+    await inventory.write(placed);
+  }
+
+  async settle(context: ExecutorContext): Promise<void> {
+    const { items } = await this.rendered(context);
+    const workloads = items.filter(({ kind }) => WORKLOADS.includes(kind));
+    if (workloads.length === 0) return;
+    const seconds = this.waitSeconds(workloads);
+    const from = performance.now();
+    let explained = from;
+    let troubles: string[] = [];
+    for (let wait = LOOK_MS; ; wait = Math.min(wait * 1.5, LOOK_MAX_MS)) {
+      const live = [...(await this.kubectl.live(context, workloads, 'apply_failed')).values()];
+      const not = live.map((object) => ({ object, ...readinessOf(object) })).filter(({ state }) => state !== 'ready');
+      const failed = not.filter(({ state }) => state === 'failed');
+      const late = performance.now() - from > seconds * 1000;
+      if (failed.length === 0 && not.length === 0 && live.length === workloads.length) break;
+      const bad = failed.length > 0 ? failed : not;
+      if (failed.length > 0 || late || performance.now() - explained > EXPLAIN_MS) {
+        explained = performance.now();
+        const now = await this.troubles(
+          context,
+          bad.map(({ object }) => object),
+        );
+        for (const trouble of now) if (!troubles.includes(trouble)) context.step.log('warn', trouble);
+        // The pods of a job that ran out of time are gone; what was seen before is the better answer then.
+        if (now.length > 0) troubles = now;
+      }
+      const reasons = bad.map(({ object, why }) => `${nameOf(object)}: ${why}`);
+      const detail = [...reasons, ...troubles].join('; ').slice(0, 2_000);
+      if (failed.length > 0) {
+        await this.afterwards(context, live);
+        throw new ImsError('apply_failed', detail);
+      }
+      if (late) throw new ImsError('apply_failed', `not ready after ${seconds} s: ${detail || 'objects are gone'}`);
+      await sleep(wait, context.step.signal);
+    }
+    await this.afterwards(context, workloads);
   }
 
   async observe(context: ExecutorContext): Promise<Observation> {
     const { items } = await this.rendered(context);
-    const objects = items.map(({ kind, metadata }) => `${kind}/${metadata.name}`);
-    return { outputs: { namespace: context.namespace, objects }, sensitive: [] };
+    return { outputs: { namespace: context.namespace, objects: items.map(nameOf) }, sensitive: [] };
   }
 
-  async destroy(context: ExecutorContext): Promise<Plan> {
-    const { objects } = await this.inventory(context);
-    await this.remove(context, objects, 'destroy_failed');
-    await this.removeEmptyNamespace(context);
-    return {
-      changed: objects.length > 0,
-      created: 0,
-      updated: 0,
-      deleted: objects.length,
-      digest: digestOf(Buffer.from(objects.join())),
-    };
+  async destroy(context: ExecutorContext): Promise<Removal> {
+    const inventory = new Inventory(context.stateDir);
+    const placed = await inventory.read();
+    const kindOf = ({ reference }: Placed): string => reference.split('.')[0] ?? '';
+    const ground = placed.filter((each) => isGround(kindOf(each)));
+    const rest = placed.filter((each) => !isGround(kindOf(each)));
+    const removed = await this.kubectl.remove(context, rest.reverse(), 'destroy_failed');
+    // Objects of a kind that is gone itself could not even be asked for after a crash in between.
+    await inventory.write(ground);
+    removed.push(...(await this.kubectl.remove(context, ground.reverse(), 'destroy_failed')));
+    const left = await this.kubectl.removeEmptyNamespace(context);
+    await inventory.forget();
+    return { deleted: removed.length, left };
   }
 
   /** The objects of the artifact with their templates filled: in texts only, after parsing, so a value cannot change the structure. */
@@ -114,92 +160,78 @@ export class ManifestsExecutor implements Executor {
     const names = (await readdir(artifactDir, { recursive: true })).filter((name) => /\.ya?ml$/.test(name)).sort();
     const objects: KubeObject[] = [];
     for (const name of names) {
-      for (const document of parseAllDocuments(await readFile(join(artifactDir, name), 'utf8'))) {
-        const object = document.toJS() as JsonValue;
-        if (object !== null) objects.push(render(object) as unknown as KubeObject);
-      }
+      const text = await readFile(join(artifactDir, name), 'utf8');
+      for (const object of parseManifests(text, name))
+        objects.push(render(object as JsonValue) as unknown as KubeObject);
     }
     return objects;
   }
 
-  /** Waits until the object does what it is for. */
-  protected async untilReady(context: ExecutorContext, { kind, metadata }: KubeObject): Promise<void> {
-    const seconds = this.config.READY_SECONDS;
-    const limit = { timeoutMs: (seconds + 10) * 1000 };
-    if (WORKLOADS.includes(kind)) {
-      await this.kubectl.run(
-        context,
-        ['rollout', 'status', `${kind}/${metadata.name}`, `--timeout=${seconds}s`],
-        'apply_failed',
-        limit,
-      );
-    }
-    if (kind === 'Job') {
-      await this.kubectl.run(
-        context,
-        ['wait', '--for=condition=complete', `job/${metadata.name}`, `--timeout=${seconds}s`],
-        'apply_failed',
-        limit,
-      );
-    }
+  /** How long the objects may take until they are ready. */
+  protected waitSeconds(_workloads: readonly KubeObject[]): number {
+    return this.config.READY_SECONDS;
   }
 
-  protected async rendered({ workDir }: ExecutorContext): Promise<{ items: KubeObject[]; digest: string }> {
+  /** Called when a wait has ended, well or badly. */
+  protected afterwards(_context: ExecutorContext, _workloads: readonly KubeObject[]): Promise<void> {
+    return Promise.resolve();
+  }
+
+  protected async rendered({ fingerprint, namespace, workDir }: ExecutorContext): Promise<Rendered> {
     const text = await readFile(join(workDir, RENDERED), 'utf8');
-    const items = text
-      .split('---\n')
-      .filter((part) => part.trim() !== '')
-      .map((part) => JSON.parse(part) as KubeObject);
-    return { items, digest: digestOf(Buffer.from(text)) };
+    const items = JSON.parse(text) as KubeObject[];
+    return { items, placed: items.map((item) => placeOf(item, namespace)), digest: fingerprint(text) };
   }
 
-  private async obsolete(context: ExecutorContext, items: readonly KubeObject[]): Promise<string[]> {
-    const wanted = new Set(items.map(referenceOf));
-    return (await this.inventory(context)).objects.filter((reference) => !wanted.has(reference));
-  }
-
-  private async inventory({ stateDir, namespace }: ExecutorContext): Promise<Inventory> {
-    const text = await readFile(join(stateDir, INVENTORY), 'utf8').catch(() => undefined);
-    return text === undefined ? { namespace, objects: [] } : (JSON.parse(text) as Inventory);
-  }
-
-  private async keepInventory({ stateDir, namespace }: ExecutorContext, objects: readonly string[]): Promise<void> {
-    await writePrivate(join(stateDir, INVENTORY), JSON.stringify({ namespace, objects } satisfies Inventory));
-  }
-
-  private async remove(context: ExecutorContext, references: readonly string[], code: ErrorCode): Promise<void> {
-    if (references.length === 0) return;
-    await this.kubectl.run(context, ['delete', '--ignore-not-found', '--wait=true', ...references], code);
-  }
-
-  private async ensureNamespace(context: ExecutorContext): Promise<void> {
-    if (await this.kubectl.get(context, 'namespace', context.namespace, 'apply_failed')) return;
-    const namespace = {
-      apiVersion: 'v1',
-      kind: 'Namespace',
-      metadata: {
-        name: context.namespace,
-        labels: { [MANAGED_BY]: 'vendor-cloud', 'vendor-cloud.dev/install': context.installId },
-      },
-    };
-    await this.kubectl.run(context, ['apply', '--server-side', MANAGER, '-f', '-'], 'apply_failed', {
-      stdin: JSON.stringify(namespace),
-    });
-  }
-
-  /** The namespace was made for the app: it goes with the last component, and only when this install had made it. */
-  private async removeEmptyNamespace(context: ExecutorContext): Promise<void> {
-    const found = await this.kubectl.get(context, 'namespace', context.namespace, 'destroy_failed');
-    if (found?.metadata.labels?.['vendor-cloud.dev/install'] !== context.installId) return;
-    const selector = `vendor-cloud.dev/install=${context.installId}`;
-    const kinds = 'deployments,statefulsets,daemonsets,jobs,services,configmaps,secrets,ingresses';
-    const { stdout } = await this.kubectl.run(
-      context,
-      ['get', kinds, '-l', selector, '-o', 'name', '--ignore-not-found'],
-      'destroy_failed',
+  /** What of the objects is there. Objects of a kind that they define themselves cannot be asked for before it is there. */
+  protected async live(context: ExecutorContext, items: readonly KubeObject[]): Promise<Map<string, KubeObject>> {
+    const kinds = items.filter(({ kind }) => kind === 'CustomResourceDefinition');
+    if (kinds.length === 0) return this.kubectl.live(context, items, 'plan_failed');
+    const known = await this.kubectl.live(context, kinds, 'plan_failed');
+    const missing = kinds
+      .filter((each) => !known.has(identityOf(placeOf(each, context.namespace))))
+      .map((each) => each['spec'] as { group: string; names: { kind: string } })
+      .map(({ group, names }) => `${group}/${names.kind}`);
+    const rest = items.filter(
+      ({ apiVersion, kind }) =>
+        kind !== 'CustomResourceDefinition' && !missing.includes(`${apiVersion.split('/')[0] ?? ''}/${kind}`),
     );
-    if (stdout.trim() !== '') return;
-    await this.kubectl.run(context, ['delete', 'namespace', context.namespace, '--ignore-not-found'], 'destroy_failed');
+    return new Map([...known, ...(await this.kubectl.live(context, rest, 'plan_failed'))]);
+  }
+
+  /** How many of the objects would be changed. They are there: kubectl cannot compare what has no namespace yet. */
+  private async differing(context: ExecutorContext, items: readonly KubeObject[]): Promise<number> {
+    let count = 0;
+    for (const [namespace, members] of byNamespace(items, context.namespace)) {
+      const args = ['diff', '--server-side', '--force-conflicts', FIELD_MANAGER, '-f', '-'];
+      const { stdout } = await this.kubectl.run(context, args, 'plan_failed', {
+        namespace,
+        good: [0, 1],
+        stdin: documents(members),
+      });
+      count += stdout.split('\n').filter((line) => line.startsWith('diff ')).length;
+    }
+    return count;
+  }
+
+  private async put(context: ExecutorContext, items: readonly KubeObject[]): Promise<void> {
+    for (const [namespace, members] of byNamespace(items, context.namespace)) {
+      const args = ['apply', '--server-side', '--force-conflicts', FIELD_MANAGER, '-f', '-'];
+      const { stdout } = await this.kubectl.run(context, args, 'apply_failed', {
+        namespace,
+        stdin: documents(members),
+      });
+      for (const line of stdout.split('\n').filter(Boolean)) context.step.log('info', line);
+    }
+  }
+
+  private async troubles(context: ExecutorContext, workloads: readonly KubeObject[]): Promise<string[]> {
+    const found: string[] = [];
+    for (const [namespace, members] of byNamespace(workloads, context.namespace)) {
+      const pods = await this.kubectl.pods(context, namespace, 'apply_failed');
+      found.push(...members.flatMap((object) => troublesOf(object, pods)));
+    }
+    return found;
   }
 }
 
@@ -210,8 +242,8 @@ function labelled(object: KubeObject, { installId, step }: ExecutorContext): Kub
   const labels = {
     ...object.metadata.labels,
     [MANAGED_BY]: 'vendor-cloud',
-    'vendor-cloud.dev/install': installId,
-    'vendor-cloud.dev/component': step.statement.component.name,
+    [INSTALL_LABEL]: installId,
+    [COMPONENT_LABEL]: step.statement.component.name,
   };
   return { ...object, metadata: { ...object.metadata, labels } };
 }

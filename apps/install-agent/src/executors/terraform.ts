@@ -1,18 +1,34 @@
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writePrivate } from '#agent-kit';
+import { privateDirectory, writePrivate } from '#agent-kit';
 import { ImsError, type ErrorCode, type JsonObject, type JsonValue } from '#contracts';
 import { ARTIFACT_FORM, digestOf } from '#oci';
 import { type InstallAgentConfig } from '../config.js';
-import { type Executor, type ExecutorContext, type Observation, type Plan } from '../executor.js';
+import {
+  NO_PLAN,
+  type Executor,
+  type ExecutorContext,
+  type Observation,
+  type Plan,
+  type Removal,
+} from '../executor.js';
 
 interface PlanJson {
   readonly resource_changes?: readonly { readonly change: { readonly actions: readonly string[] } }[];
 }
 type Outputs = Readonly<Record<string, { readonly sensitive: boolean; readonly value: JsonValue }>>;
 
+const STATE = 'terraform.tfstate';
+/** What terraform keeps of a module: plugins, modules, where the state is. Kept, so that the same artifact needs no `init`. */
+const DATA = 'terraform-data';
+/** The artifact whose `init` made it. */
+const INITIALISED = 'terraform-data.digest';
+const LOCK_FILE = '.terraform.lock.hcl';
+/** The values of the last apply: a teardown takes them, when what they were made of may be gone. */
+const VALUES = 'values.tfvars.json';
 const PLAN_FILE = 'ims.tfplan';
+const RESUME_FILE = 'ims-resume.tfplan';
 const LOCK_TIMEOUT = '-lock-timeout=10s';
 
 /**
@@ -21,31 +37,47 @@ const LOCK_TIMEOUT = '-lock-timeout=10s';
  */
 export class TerraformExecutor implements Executor {
   readonly layer = { mediaType: ARTIFACT_FORM.terraformModule.layerMediaType, form: 'zip' } as const;
+  /** Terraform's plugin cache is not made for two writers, and components are provisioned side by side. */
+  private initialising: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly config: InstallAgentConfig) {}
 
+  destroyNeedsArtifact(stateDir: string): boolean {
+    return existsSync(join(stateDir, STATE));
+  }
+
   async prepare(context: ExecutorContext): Promise<void> {
-    const { artifactDir, stateDir, step } = context;
-    const values = context.render(step.statement.spec.values ?? {});
-    // The agent decides where state is, whatever backend the module names.
-    const backend = { terraform: { backend: { local: { path: join(stateDir, 'terraform.tfstate') } } } };
-    await writeFile(join(artifactDir, 'ims_override.tf.json'), JSON.stringify(backend));
-    await writePrivate(join(artifactDir, 'ims.auto.tfvars.json'), JSON.stringify(values));
-    await this.terraform(context, ['init', '-input=false', '-no-color'], 'plan_failed');
+    const values = context.render(context.step.statement.spec.values ?? {});
+    await writePrivate(join(context.workDir, VALUES), JSON.stringify(values));
+    await this.initialise(context);
   }
 
   async plan(context: ExecutorContext): Promise<Plan> {
-    return this.planFor(context, []);
+    return this.planFor(context, PLAN_FILE, 'plan_failed');
+  }
+
+  async planned({ workDir }: ExecutorContext): Promise<string> {
+    return digestOf(await readFile(join(workDir, PLAN_FILE)));
   }
 
   async apply(context: ExecutorContext): Promise<void> {
+    const { stateDir, step, workDir } = context;
+    await copyFile(join(workDir, VALUES), join(stateDir, VALUES));
+    if (!step.crashed) {
+      await this.applyPlan(context, PLAN_FILE, 'apply_failed');
+      return;
+    }
     // A run that was cut has changed the state, so its plan file is stale; the state tells what is left to do.
-    if (context.step.crashed) await this.planFor(context, []);
-    await this.applyPlan(context, 'apply_failed');
+    const rest = await this.planFor(context, RESUME_FILE, 'apply_failed');
+    if (rest.changed) await this.applyPlan(context, RESUME_FILE, 'apply_failed');
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve();
   }
 
   async observe(context: ExecutorContext): Promise<Observation> {
-    const { stdout } = await this.terraform(context, ['output', '-json', '-no-color'], 'apply_failed', true);
+    const { stdout } = await this.terraform(context, ['output', '-json', '-no-color'], 'apply_failed', { keep: true });
     const outputs = JSON.parse(stdout) as Outputs;
     const entries = Object.entries(outputs);
     return {
@@ -54,49 +86,90 @@ export class TerraformExecutor implements Executor {
     };
   }
 
-  async destroy(context: ExecutorContext): Promise<Plan> {
-    if (!existsSync(join(context.stateDir, 'terraform.tfstate'))) {
-      return { changed: false, created: 0, updated: 0, deleted: 0, digest: digestOf(Buffer.alloc(0)) };
-    }
-    const plan = await this.planFor(context, ['-destroy']);
-    if (plan.changed) await this.applyPlan(context, 'destroy_failed');
-    return plan;
+  async destroy(context: ExecutorContext): Promise<Removal> {
+    const { stateDir, workDir } = context;
+    if (!existsSync(join(stateDir, STATE))) return { deleted: 0, left: [] };
+    // An apply that was cut before its first resource has left none.
+    const values = await readFile(join(stateDir, VALUES), 'utf8').catch(() => '{}');
+    await writePrivate(join(workDir, VALUES), values);
+    await this.initialise(context);
+    const plan = await this.planFor(context, PLAN_FILE, 'destroy_failed', ['-destroy']);
+    if (plan.changed) await this.applyPlan(context, PLAN_FILE, 'destroy_failed');
+    return { deleted: plan.deleted, left: [] };
   }
 
-  private async planFor(context: ExecutorContext, more: readonly string[]): Promise<Plan> {
-    const file = join(context.workDir, PLAN_FILE);
-    const args = ['plan', '-input=false', '-no-color', LOCK_TIMEOUT, '-detailed-exitcode', `-out=${file}`, ...more];
-    const { exitCode } = await this.terraform(context, args, 'plan_failed', false, [0, 2]);
-    const shown = await this.terraform(context, ['show', '-json', '-no-color', file], 'plan_failed', true);
+  /** Skipped when this artifact was initialised before: that costs 0.3 s, and a registry of providers to be reachable. */
+  private async initialise(context: ExecutorContext): Promise<void> {
+    const { artifactDir, image, stateDir } = context;
+    // The agent decides where state is, whatever backend the module names.
+    const backend = { terraform: { backend: { local: { path: join(stateDir, STATE) } } } };
+    await writeFile(join(artifactDir, 'ims_override.tf.json'), JSON.stringify(backend));
+    const marker = join(stateDir, INITIALISED);
+    const lock = { kept: join(stateDir, LOCK_FILE), used: join(artifactDir, LOCK_FILE) };
+    const before = await readFile(marker, 'utf8').catch(() => undefined);
+    if (before === image.digest && existsSync(join(stateDir, DATA))) {
+      if (existsSync(lock.kept)) await copyFile(lock.kept, lock.used);
+      return;
+    }
+    await rm(marker, { force: true });
+    await rm(join(stateDir, DATA), { recursive: true, force: true });
+    await rm(lock.kept, { force: true });
+    const init = this.initialising.then(() =>
+      this.terraform(context, ['init', '-input=false', '-no-color'], 'plan_failed'),
+    );
+    this.initialising = init.catch(() => undefined);
+    await init;
+    if (existsSync(lock.used)) await copyFile(lock.used, lock.kept);
+    await writePrivate(marker, image.digest);
+  }
+
+  private async planFor(
+    context: ExecutorContext,
+    name: string,
+    code: ErrorCode,
+    more: readonly string[] = [],
+  ): Promise<Plan> {
+    const file = join(context.workDir, name);
+    const values = `-var-file=${join(context.workDir, VALUES)}`;
+    const args = ['plan', '-input=false', '-no-color', LOCK_TIMEOUT, '-detailed-exitcode', values, `-out=${file}`];
+    const { exitCode } = await this.terraform(context, [...args, ...more], code, { good: [0, 2] });
+    const digest = digestOf(await readFile(file));
+    if (exitCode === 0) return { ...NO_PLAN, digest };
+    const shown = await this.terraform(context, ['show', '-json', '-no-color', file], code, { keep: true });
     const { resource_changes: changes = [] } = JSON.parse(shown.stdout) as PlanJson;
     const count = (action: string): number => changes.filter(({ change }) => change.actions.includes(action)).length;
     return {
-      changed: exitCode === 2,
+      changed: true,
       created: count('create'),
       updated: count('update'),
       deleted: count('delete'),
-      digest: digestOf(await readFile(file)),
+      digest,
+      ready: true,
     };
   }
 
-  private async applyPlan(context: ExecutorContext, code: ErrorCode): Promise<void> {
-    const file = join(context.workDir, PLAN_FILE);
+  private async applyPlan(context: ExecutorContext, name: string, code: ErrorCode): Promise<void> {
+    const file = join(context.workDir, name);
     await this.terraform(context, ['apply', '-input=false', '-no-color', LOCK_TIMEOUT, file], code);
   }
 
   private async terraform(
-    { artifactDir, step, workDir }: ExecutorContext,
+    { artifactDir, cacheDir, stateDir, step }: ExecutorContext,
     args: readonly string[],
     code: ErrorCode,
-    keep = false,
-    good: readonly number[] = [0],
+    { keep = false, good = [0] }: { readonly keep?: boolean; readonly good?: readonly number[] } = {},
   ): Promise<{ exitCode: number; stdout: string }> {
     const errors: string[] = [];
     const { exitCode, stdout = '' } = await step.run({
       command: this.config.TERRAFORM_BIN,
       args,
       cwd: artifactDir,
-      env: { TF_DATA_DIR: join(workDir, 'terraform'), TF_IN_AUTOMATION: '1', CHECKPOINT_DISABLE: '1' },
+      env: {
+        TF_DATA_DIR: join(stateDir, DATA),
+        TF_PLUGIN_CACHE_DIR: await privateDirectory(join(cacheDir, 'terraform-plugins')),
+        TF_IN_AUTOMATION: '1',
+        CHECKPOINT_DISABLE: '1',
+      },
       timeoutMs: this.config.TERRAFORM_SECONDS * 1000,
       onLine: (line) => {
         if (/^[\s│╷]*Error:/.test(line)) errors.push(line.replace(/^[\s│╷]*/, ''));

@@ -1,0 +1,109 @@
+import { nameOf, type KubeObject } from './objects.js';
+
+/** Whether an object does what it is for: `waiting` may still come, `failed` will not without a change. */
+export interface Readiness {
+  readonly state: 'ready' | 'waiting' | 'failed';
+  readonly why: string;
+}
+
+interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason?: string;
+  readonly message?: string;
+}
+interface Status {
+  readonly [count: string]: unknown;
+  readonly observedGeneration?: number;
+  readonly conditions?: readonly Condition[];
+}
+interface Spec {
+  readonly replicas?: number;
+  readonly suspend?: boolean;
+  readonly updateStrategy?: { readonly type?: string; readonly rollingUpdate?: { readonly partition?: number } };
+  readonly selector?: { readonly matchLabels?: Readonly<Record<string, string>> };
+}
+
+const READY: Readiness = { state: 'ready', why: '' };
+const waiting = (why: string): Readiness => ({ state: 'waiting', why });
+
+/** The rules of `kubectl rollout status`, for all workloads of a component in one look. Other kinds are ready at once. */
+export function readinessOf(object: KubeObject): Readiness {
+  const spec = (object['spec'] ?? {}) as Spec;
+  const status = (object['status'] ?? {}) as Status;
+  if (object.kind === 'Job') return jobReadiness(spec, status);
+  if (!['Deployment', 'StatefulSet', 'DaemonSet'].includes(object.kind)) return READY;
+  if ((status.observedGeneration ?? 0) < (object.metadata.generation ?? 0))
+    return waiting('the change is not seen yet');
+  const count = (name: string): number => (typeof status[name] === 'number' ? status[name] : 0);
+  const atLeast = (have: number, want: number, what: string): Readiness | undefined =>
+    have < want ? waiting(`${have} of ${want} pods are ${what}`) : undefined;
+  if (object.kind === 'DaemonSet') {
+    const want = count('desiredNumberScheduled');
+    const updated = atLeast(count('updatedNumberScheduled'), want, 'updated');
+    return onDelete(spec) ? READY : (updated ?? atLeast(count('numberAvailable'), want, 'available') ?? READY);
+  }
+  const want = spec.replicas ?? 1;
+  if (object.kind === 'StatefulSet') {
+    const partition = spec.updateStrategy?.rollingUpdate?.partition ?? 0;
+    const updated = onDelete(spec) ? undefined : atLeast(count('updatedReplicas'), want - partition, 'updated');
+    return atLeast(count('readyReplicas'), want, 'ready') ?? updated ?? READY;
+  }
+  const progress = status.conditions?.find(({ type }) => type === 'Progressing');
+  if (progress?.reason === 'ProgressDeadlineExceeded') return { state: 'failed', why: 'it makes no progress' };
+  if (count('replicas') > count('updatedReplicas') && count('updatedReplicas') >= want)
+    return waiting(`${count('replicas') - count('updatedReplicas')} old pods are not gone`);
+  return (
+    atLeast(count('updatedReplicas'), want, 'updated') ??
+    atLeast(count('availableReplicas'), want, 'available') ??
+    READY
+  );
+}
+
+const onDelete = (spec: Spec): boolean => spec.updateStrategy?.type === 'OnDelete';
+
+function jobReadiness(spec: Spec, { conditions = [] }: Status): Readiness {
+  const holds = (type: string): Condition | undefined =>
+    conditions.find((each) => each.type === type && each.status === 'True');
+  if (holds('Complete')) return READY;
+  const failed = holds('Failed');
+  if (failed) return { state: 'failed', why: `it failed (${failed.message ?? failed.reason ?? 'no reason given'})` };
+  // Whoever suspends a job wants it to run later.
+  return spec.suspend === true ? READY : waiting('it is not done');
+}
+
+interface ContainerStatus {
+  readonly name: string;
+  readonly state?: Readonly<
+    Record<string, { readonly reason?: string; readonly message?: string; readonly exitCode?: number } | undefined>
+  >;
+}
+
+/** What keeps the pods of a workload from working, each cause once: `container web: ImagePullBackOff: …`. */
+export function troublesOf(owner: KubeObject, pods: readonly KubeObject[]): string[] {
+  const labels = ((owner['spec'] ?? {}) as Spec).selector?.matchLabels ?? {};
+  const own = pods.filter(
+    ({ metadata }) =>
+      Object.keys(labels).length > 0 &&
+      Object.entries(labels).every(([name, value]) => metadata.labels?.[name] === value),
+  );
+  const found = own.flatMap((pod) => {
+    const status = (pod['status'] ?? {}) as Status & Record<string, unknown>;
+    const containers = [
+      ...((status['initContainerStatuses'] ?? []) as readonly ContainerStatus[]),
+      ...((status['containerStatuses'] ?? []) as readonly ContainerStatus[]),
+    ];
+    const unscheduled = status.conditions?.find(({ type, status: is }) => type === 'PodScheduled' && is === 'False');
+    return [
+      ...(unscheduled ? [`not scheduled: ${unscheduled.message ?? unscheduled.reason ?? ''}`] : []),
+      ...containers.flatMap(({ name, state = {} }) => {
+        const { waiting: waits, terminated } = state;
+        if (waits && waits.reason !== 'ContainerCreating' && waits.reason !== 'PodInitializing')
+          return [`container ${name}: ${[waits.reason, waits.message].filter(Boolean).join(': ')}`];
+        const code = terminated?.exitCode ?? 0;
+        return code === 0 ? [] : [`container ${name} ended with exit code ${code}`];
+      }),
+    ];
+  });
+  return [...new Set(found)].map((trouble) => `${nameOf(owner)}: ${trouble}`);
+}

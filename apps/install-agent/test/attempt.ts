@@ -1,0 +1,147 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Processes, Redactor, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
+import { ImsError, type Envelope, type JobStatement, type JsonObject } from '#contracts';
+
+/** Resolves as soon as the condition holds; throws when it does not within the time. */
+export async function waitFor(condition: () => boolean | Promise<boolean>, withinMs = 30_000): Promise<void> {
+  const until = performance.now() + withinMs;
+  while (!(await condition())) {
+    if (performance.now() > until) throw new Error(`not within ${withinMs} ms: ${condition.toString()}`);
+    await delay(10);
+  }
+}
+
+/**
+ * One attempt as the job loop runs it (journal in memory, real processes, the real redactor), with a crash where the
+ * test wants one: everything that was started is killed at once, and another life goes on from the journal.
+ */
+export class Attempt {
+  /** The log, as it would be shipped. */
+  readonly log: string[] = [];
+  /** Every command that was run: program and arguments. */
+  readonly commands: string[][] = [];
+  readonly outputs: Record<string, JsonObject> = {};
+  private readonly started = new Set<string>();
+  private readonly redactor = new Redactor();
+  readonly workspace: string;
+
+  constructor(
+    dir: string,
+    private readonly handler: JobHandler,
+    private readonly order: { readonly statement: JobStatement; readonly envelope: Envelope },
+  ) {
+    this.workspace = join(dir, 'work', order.statement.job_id);
+  }
+
+  /** To the end; the result. */
+  async run(): Promise<JsonObject> {
+    for (const step of await this.left()) await this.step(step);
+    return this.handler.result(this.outputs).result;
+  }
+
+  /** Up to the named step, which is not begun: the agent ends between two steps. */
+  async runBefore(name: string): Promise<this> {
+    for (const step of await this.left()) {
+      if (step.name === name) break;
+      await this.step(step);
+    }
+    return this;
+  }
+
+  /** Into the named step; killed as soon as the condition holds. */
+  async crashIn(name: string, when: () => boolean | Promise<boolean>): Promise<this> {
+    await this.runBefore(name);
+    const [step] = await this.left();
+    if (!step) throw new Error(`there is no step ${name}`);
+    const life = new Life(this.workspace);
+    const end = this.step(step, life).then(
+      () => 'ended',
+      () => 'cut',
+    );
+    await waitFor(when);
+    life.cut();
+    if ((await end) === 'ended') throw new Error(`${name} had ended before it was cut`);
+    return this;
+  }
+
+  /** The code and detail of the failure, as the result would have it. */
+  async failure(): Promise<{ code: string; detail: string }> {
+    try {
+      await this.run();
+    } catch (thrown) {
+      if (!(thrown instanceof ImsError)) throw thrown;
+      return { code: thrown.code, detail: this.redactor.redact(thrown.detail) };
+    }
+    throw new Error('the job succeeded');
+  }
+
+  /** Names of the programs that were run, with their first word: `kubectl get`. */
+  get calls(): string[] {
+    return this.commands.map(([program = '', ...args]) => {
+      const words = args.filter((_, at) => args[at] !== '--namespace' && args[at - 1] !== '--namespace');
+      return `${program.split('/').at(-1) ?? ''} ${words[0] ?? ''}`;
+    });
+  }
+
+  private async left(): Promise<StepDefinition[]> {
+    const steps = await this.handler.steps(this.order.statement);
+    return steps.filter(({ name }) => this.outputs[name] === undefined);
+  }
+
+  private async step(step: StepDefinition, life = new Life(this.workspace)): Promise<void> {
+    const crashed = this.started.has(step.name);
+    this.started.add(step.name);
+    await mkdir(this.workspace, { recursive: true, mode: 0o700 });
+    try {
+      this.outputs[step.name] = (await step.run(this.context(life, crashed))) ?? {};
+    } finally {
+      await life.processes.dispose();
+    }
+  }
+
+  private context(life: Life, crashed: boolean): StepContext {
+    return {
+      ...this.order,
+      attempt: this.order.statement.attempt,
+      workspace: this.workspace,
+      signal: life.signal,
+      crashed,
+      secrets: { add: (value) => this.redactor.add(value) },
+      log: (_, text) => this.log.push(this.redactor.redact(text)),
+      outputOf: (name) => this.outputs[name],
+      run: async ({ onLine = (line: string) => line, level: _level, ...command }) => {
+        this.commands.push([command.command, ...command.args]);
+        return life.processes.run({
+          cwd: this.workspace,
+          ...command,
+          signal: life.signal,
+          onLine: (stream, line) => {
+            const shown = onLine(line, stream);
+            if (shown !== undefined) this.log.push(this.redactor.redact(shown));
+          },
+        });
+      },
+    };
+  }
+}
+
+/** One life of the agent's process. */
+class Life {
+  readonly processes: Processes;
+  private readonly abort = new AbortController();
+
+  constructor(home: string) {
+    this.processes = new Processes({ home });
+  }
+
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  cut(): void {
+    this.processes.killNow();
+    this.abort.abort(new ImsError('unavailable', 'the agent was killed'));
+  }
+}
