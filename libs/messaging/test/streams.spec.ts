@@ -106,19 +106,15 @@ async function agentBus(agent: AgentId): Promise<Bus> {
 }
 
 /** An agent that reports on its jobs. */
-async function reporter(): Promise<{
-  agent: AgentId;
-  bus: Bus;
-  step(job: JobId, name: string, id?: string): Promise<void>;
-  result(job: JobId): Promise<void>;
-}> {
+async function reporter() {
   const agent = newId('agent');
   const bus = await agentBus(agent);
   return {
     agent,
     bus,
-    step: (job, name, id = `${job}.${name}`) => bus.publish(jobStep, { agent, job }, report(job, name), id),
-    result: (job) =>
+    step: (job: JobId, name: string, id = `${job}.${name}`) =>
+      bus.publish(jobStep, { agent, job }, report(job, name), id),
+    result: (job: JobId) =>
       bus.publish(
         jobResult,
         { agent, job },
