@@ -10,7 +10,17 @@ export interface StreamDeclaration {
   /** Full: refuse the new message, so that its sender keeps it; never drop an old one silently. */
   readonly discard: 'new';
   readonly maxConsumers?: number;
+  /** The broker drops a message whose id it has seen within this time. */
+  readonly duplicateWindowMs: number;
 }
+
+/** From our outboxes: a message published by the fast path and by the sweep. */
+const OUTBOX_WINDOW_MS = 120_000;
+/**
+ * From agents: as short as the server allows. An id is not bound to a publisher, so one agent could use the id of
+ * another's coming message and have that dropped; the consumers tell doubles by their content and need no help.
+ */
+const AGENT_WINDOW_MS = 100;
 
 /**
  * Shards of the JOBS stream. An acknowledgement in a work-queue stream costs time linear in the stream's consumers
@@ -21,10 +31,34 @@ export const JOB_SHARDS = 16;
 const GIB = 1024 ** 3;
 
 export const STREAMS: Readonly<Record<Exclude<StreamName, 'JOBS'>, StreamDeclaration>> = {
-  EVENTS: { subjects: ['ims.v1.events.>'], retention: 'interest', maxBytes: GIB, discard: 'new' },
-  LOGS: { subjects: ['ims.v1.logs.>'], retention: 'interest', maxBytes: 4 * GIB, discard: 'new' },
-  FACTS: { subjects: ['ims.v1.facts.>'], retention: 'interest', maxBytes: GIB, discard: 'new' },
-  DEAD: { subjects: ['ims.v1.dead.>'], retention: 'limits', maxBytes: GIB, discard: 'new' },
+  EVENTS: {
+    subjects: ['ims.v1.events.>'],
+    retention: 'interest',
+    maxBytes: GIB,
+    discard: 'new',
+    duplicateWindowMs: AGENT_WINDOW_MS,
+  },
+  LOGS: {
+    subjects: ['ims.v1.logs.>'],
+    retention: 'interest',
+    maxBytes: 4 * GIB,
+    discard: 'new',
+    duplicateWindowMs: AGENT_WINDOW_MS,
+  },
+  FACTS: {
+    subjects: ['ims.v1.facts.>'],
+    retention: 'interest',
+    maxBytes: GIB,
+    discard: 'new',
+    duplicateWindowMs: OUTBOX_WINDOW_MS,
+  },
+  DEAD: {
+    subjects: ['ims.v1.dead.>'],
+    retention: 'limits',
+    maxBytes: GIB,
+    discard: 'new',
+    duplicateWindowMs: OUTBOX_WINDOW_MS,
+  },
 };
 
 /** The declaration of one JOBS shard. */
@@ -35,6 +69,7 @@ export function jobStream(shard: string): StreamDeclaration {
     maxBytes: GIB,
     discard: 'new',
     maxConsumers: 10_000,
+    duplicateWindowMs: OUTBOX_WINDOW_MS,
   };
 }
 

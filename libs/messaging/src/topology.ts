@@ -42,9 +42,6 @@ export const JS_ERROR = {
 const isCode = (thrown: unknown, ...codes: readonly number[]): boolean =>
   thrown instanceof JetStreamApiError && codes.includes(thrown.code);
 
-/** Senders repeat a message for at most this long under the same message id. */
-const DUPLICATE_WINDOW_MS = 120_000;
-
 /** A crashed consumer's messages go to another replica after this time; a live one says `working` three times within. */
 export const ACK_WAIT_MS = 10_000;
 /** An agent answers for an offer (claims or drops it) well within this time. */
@@ -104,7 +101,7 @@ function settingsOf(declared: StreamDeclaration, replicas: number | undefined, s
     max_bytes: Math.floor(declared.maxBytes * share),
     max_consumers: declared.maxConsumers ?? -1,
     ...(replicas === undefined ? {} : { num_replicas: replicas }),
-    duplicate_window: nanos(DUPLICATE_WINDOW_MS),
+    duplicate_window: nanos(declared.duplicateWindowMs),
   };
 }
 
