@@ -66,7 +66,7 @@ export function jobStream(shard: string): StreamDeclaration {
   return {
     subjects: [`ims.v1.jobs.${shard}.>`],
     retention: 'workqueue',
-    maxBytes: GIB,
+    maxBytes: 64 * 1024 ** 2,
     discard: 'new',
     maxConsumers: 10_000,
     duplicateWindowMs: OUTBOX_WINDOW_MS,
