@@ -1,5 +1,5 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ImsError, type JsonObject } from '#contracts';
 import { pushOciLayout, type Descriptor } from '#oci';
 import { type BuildAgentConfig } from '../config.js';
@@ -19,12 +19,13 @@ const SHORT_MS = 300_000;
 /**
  * buildah with real isolation: own namespaces by runc and no network, where chroot isolation would show the host's
  * processes and loopback services. `unshare -n` takes the network from buildah itself too: `ADD <url>` is fetched
- * outside of the container, and what is fetched in a build is an external reference that no digest holds.
+ * outside of the container, and what is fetched in a build is an external reference that no digest holds. `--mount`
+ * ends the mounts of the overlay driver with the command; without it one stays in the host for ever.
  * `--timestamp 0` makes the same source give the same digest (for one version of buildah, which is in a label).
  */
 export class Buildah implements ImageBuilder {
   private running = 0;
-  private pruning: Promise<unknown> = Promise.resolve();
+  private tidied: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly config: BuildAgentConfig,
@@ -32,27 +33,30 @@ export class Buildah implements ImageBuilder {
   ) {}
 
   async build(context: BuildContext, dockerfile: string, layoutDir: string): Promise<void> {
-    await this.pruning;
-    this.running += 1;
-    try {
-      await this.buildAndExport(context, dockerfile, layoutDir);
-    } finally {
-      this.running -= 1;
-    }
-    // What no tag holds: layers of earlier builds. Not while another build has layers that are not tagged yet.
-    if (this.running > 0) return;
-    const pruned = this.buildah(context, ['rmi', '--prune'], []);
-    this.pruning = pruned.catch(() => undefined);
-    await pruned;
-  }
-
-  private async buildAndExport(context: BuildContext, dockerfile: string, layoutDir: string): Promise<void> {
     // Asked by name, so that a program that is not there is `tool_missing`; and the log tells the versions.
     for (const command of [this.config.BUILDAH_BIN, this.config.RUNC_BIN]) {
       await context.step.run({ command, args: ['--version'], timeoutMs: SHORT_MS });
     }
+    // Never while another build has containers, and layers that are not tagged yet.
+    if (this.running === 0) this.tidied = this.tidy(context).catch(() => undefined);
+    this.running += 1;
+    try {
+      await this.tidied;
+      await this.buildAndExport(context, dockerfile, layoutDir);
+    } finally {
+      this.running -= 1;
+    }
+  }
+
+  /** Drops what earlier builds have left: working containers of failed and killed ones, layers that no tag holds. */
+  private async tidy(context: BuildContext): Promise<void> {
+    await this.buildah(context, ['rm', '--all'], []);
+    await this.buildah(context, ['rmi', '--prune'], []);
+  }
+
+  private async buildAndExport(context: BuildContext, dockerfile: string, layoutDir: string): Promise<void> {
     const policy = join(this.stateDir, 'buildah', 'policy.json');
-    await mkdir(join(this.stateDir, 'buildah', 'run'), { recursive: true });
+    await mkdir(dirname(policy), { recursive: true });
     // Nothing is pulled (--pull-never); a policy file must exist all the same.
     await writeFile(policy, '{"default":[{"type":"insecureAcceptAnything"}]}');
     const idFile = join(context.outDir, 'image-id');
@@ -82,7 +86,7 @@ export class Buildah implements ImageBuilder {
     const { exitCode } = await step.run({
       command: 'unshare',
       args: [
-        ...['--net', '--', this.config.BUILDAH_BIN, ...storage],
+        ...['--net', '--mount', '--', this.config.BUILDAH_BIN, ...storage],
         ...['--storage-driver', this.config.BUILDAH_STORAGE_DRIVER, ...args],
       ],
       timeoutMs: args[0] === 'build' ? this.config.BUILD_SECONDS * 1000 : SHORT_MS,
@@ -119,7 +123,7 @@ export class ContainerImage implements KindBuilder {
 
   async push({ step, outDir }: BuildContext, target: PushTarget): Promise<Descriptor> {
     const pushed = await pushOciLayout({ ...target, layoutDir: join(outDir, 'image'), signal: step.signal });
-    step.log('info', `${pushed.blobsCopied} blobs pushed, ${pushed.blobsSkipped} were there`);
+    step.log('info', `${pushed.blobsCopied} blobs pushed`);
     return { digest: pushed.digest, mediaType: pushed.mediaType, size: pushed.size };
   }
 }

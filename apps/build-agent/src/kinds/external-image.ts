@@ -65,7 +65,7 @@ export class ExternalImage implements KindBuilder {
     if (typeof digest !== 'string') throw new ImsError('agent_error', 'the build step left no digest');
     const options = { referrers: false, signal: step.signal };
     const copied = await copyFrom(outside(image, sourceOf(image, this.ca)), digest, target, options);
-    step.log('info', `${copied.blobsCopied} blobs pushed, ${copied.blobsSkipped} were there`);
+    step.log('info', `${copied.blobsCopied} blobs pushed`);
     return { digest: copied.digest, mediaType: copied.mediaType, size: copied.size };
   }
 }

@@ -8,7 +8,7 @@ import { tarGzDirectory, untarTo, type Descriptor } from '#oci';
 import { type BuildAgentConfig } from '../config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
 import { assertNoExternalImages, imagesOf, nameOf, objectsOf } from './kubernetes-objects.js';
-import { keepLayer, LAYER, pushLayer } from './packaged.js';
+import { keepLayer, pushLayer } from './packaged.js';
 
 const TIMEOUT_MS = 120_000;
 const RENDERED_MAX_BYTES = 32 * 2 ** 20;
@@ -40,16 +40,19 @@ export class HelmChart implements KindBuilder {
     await untarTo(join(packed, archive), unpacked);
     const [folder = ''] = await readdir(unpacked);
     const chart = parse(await readFile(join(unpacked, folder, 'Chart.yaml'), 'utf8')) as JsonObject;
-    await keepLayer(context, await tarGzDirectory(unpacked), chart);
+    const layer = await tarGzDirectory(unpacked);
+    await keepLayer(context, layer, chart);
 
-    const layer = join(outDir, LAYER);
+    // lint takes a file for a chart only when it has this ending.
+    const shipped = join(outDir, 'chart.tgz');
+    await writeFile(shipped, layer);
     const values = join(outDir, 'values.yaml');
     const { rendered, exact } = withPlaceholders(step.statement.spec.values ?? {});
     await writeFile(values, stringify(rendered));
     // A schema can only judge the values of an install; what stands for them here has any type.
     const given = ['--values', values, ...(exact ? [] : ['--skip-schema-validation'])];
-    await helm(['lint', layer, ...given]);
-    const text = await helm(['template', step.statement.component.name, layer, ...given], RENDERED_MAX_BYTES);
+    await helm(['lint', shipped, ...given]);
+    const text = await helm(['template', step.statement.component.name, shipped, ...given], RENDERED_MAX_BYTES);
     const images = objectsOf(text, 'rendered chart').flatMap(({ object }) =>
       imagesOf(object).map(({ place, image }) => ({ where: `${nameOf(object)} ${place}`, image })),
     );

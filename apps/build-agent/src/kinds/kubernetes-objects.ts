@@ -15,7 +15,7 @@ export interface KubernetesObject {
 export function objectsOf(text: string, file: string): { readonly object: KubernetesObject; readonly line: number }[] {
   const lines = new LineCounter();
   const invalid = (line: number, why: string): ImsError => new ImsError('source_invalid', `${file}:${line}: ${why}`);
-  return parseAllDocuments(text, { lineCounter: lines }).flatMap((document) => {
+  return parseAllDocuments(text, { lineCounter: lines, logLevel: 'error' }).flatMap((document) => {
     const [error] = document.errors;
     if (error) throw invalid(lines.linePos(error.pos[0]).line, error.message.split('\n')[0] ?? '');
     const { line } = lines.linePos(document.contents?.range?.[0] ?? 0);
