@@ -38,7 +38,9 @@ function run(
   const until = (text: RegExp): Promise<void> =>
     Promise.race([
       new Promise<void>((resolve) => {
-        const look = (): void => void (text.test(output) && resolve());
+        const look = (): void => {
+          if (text.test(output)) resolve();
+        };
         watchers.push(look);
         look();
       }),
@@ -64,7 +66,7 @@ describe('README', () => {
       // Build, deployment and teardown, each as `ims GET … | field status` prints it.
       expect(lines.filter((line) => line === 'succeeded')).toHaveLength(3);
       expect(lines).toContain('postgres://hello.db.us-east-1.internal:5432/hello');
-      expect(lines).toContain('sync succeeded, apply succeeded');
+      expect(lines).toContain('apply succeeded, sync succeeded');
       expect(lines).toContain('redeemed');
       expect(hand.output).toMatch(/deployment\.created .*job\.granted .*deployment\.succeeded/);
       expect(hand.code).toBe(0);
