@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ImsError, type Artifact, type ComponentKind } from '#contracts';
 import {
@@ -125,6 +125,27 @@ describe('before a byte is used', () => {
     expect(await applied.failure()).toMatchObject({ code: 'signature_invalid' });
     expect(applied.commands).toEqual([]);
     expect(world.kube.requests()).toEqual([]);
+  });
+
+  it('apply refuses bytes that were swapped on the disk of the registry', async () => {
+    const name = newName();
+    const artifact = await publish(world, {
+      name,
+      kind: 'kubernetes-manifests',
+      // Blobs are shared by content: this one is not anybody else's.
+      source: { ...MANIFEST, 'own.txt': name },
+    });
+    const { content } = await world.registry.client.getManifest(`${APP}/${name}`, artifact.digest);
+    const hex = ('layers' in content ? content.layers[0]?.digest : undefined)?.slice('sha256:'.length) ?? '';
+    const blobs = join(world.dir, 'registry/data/docker/registry/v2/blobs/sha256');
+    const file = join(blobs, hex.slice(0, 2), hex, 'data');
+    const bytes = await readFile(file);
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    await writeFile(file, bytes);
+    const order = orderOf(world, { kind: 'apply', name, component: 'kubernetes-manifests', artifact });
+    const applied = new Attempt(world.dir, world.apply, order);
+    expect(await applied.failure()).toMatchObject({ code: 'digest_mismatch' });
+    expect(applied.commands).toEqual([]);
   });
 });
 

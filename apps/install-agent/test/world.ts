@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Identity, RegistryTokens, writePrivate } from '#agent-kit';
@@ -36,6 +37,7 @@ import { ApplyHandler, DestroyHandler, Provisioning } from '../src/provision-han
 import { startVendor, type Vendor } from './vendor.js';
 
 export const APP = 'shop';
+const KUBE_TOKEN = 'sesame';
 export const COMMIT = 'c'.repeat(40);
 export const IMAGE_DIGEST = `sha256:${'b'.repeat(64)}`;
 
@@ -111,7 +113,7 @@ export async function startWorld({ readySeconds = 20 } = {}): Promise<World> {
       certPem: readFileSync(join(stateDir, 'registry.crt'), 'utf8'),
     },
   });
-  const kube = await startKubeApi({ token: 'sesame', allowedImageHosts: [registry.host] });
+  const kube = await startKubeApi({ token: KUBE_TOKEN, allowedImageHosts: [registry.host] });
   const [terraform, kubectl, helm] = await Promise.all([
     requireTool('terraform'),
     requireTool('kubectl'),
@@ -257,4 +259,23 @@ export function orderOf(world: World, order: Order): { statement: JobStatement; 
   } as JobStatement;
   const scheduler = nkeyFromSeed(createNkey('account').seed);
   return { statement, envelope: signEnvelope(PAYLOAD_TYPES.job, statement, scheduler) };
+}
+
+/** Somebody else in the cluster changes something of the core group. */
+export function inCluster({ kube }: World, method: string, path: string, body: object = {}): Promise<void> {
+  const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
+  const headers = { 'content-type': type, authorization: `Bearer ${KUBE_TOKEN}` };
+  return new Promise((resolve, reject) => {
+    const url = `${kube.url}/api/v1${path}?fieldManager=stranger`;
+    const call = request(url, { method, headers, ca: kube.ca }, (response) => {
+      const { statusCode = 500 } = response;
+      response.resume();
+      response.on('end', () => {
+        if (statusCode < 300) resolve();
+        else reject(new Error(`${method} ${path}: ${statusCode}`));
+      });
+    });
+    call.on('error', reject);
+    call.end(method === 'DELETE' ? undefined : JSON.stringify(body));
+  });
 }

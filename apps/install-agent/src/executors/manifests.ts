@@ -24,7 +24,8 @@ const RENDERED = 'rendered.json';
 /** How often a cluster that is not ready is asked; grows to MAX: each look is a kubectl of 0.1 s and more. */
 const LOOK_MS = 200;
 const LOOK_MAX_MS = 2_000;
-/** A wait that takes longer than this says in the log what it waits for. */
+/** A wait that takes longer than this says in the log what it waits for, and again when that changes. */
+const EXPLAIN_FIRST_MS = 1_500;
 const EXPLAIN_MS = 5_000;
 const WORKLOADS = ['Deployment', 'StatefulSet', 'DaemonSet', 'Job'];
 
@@ -104,7 +105,7 @@ export class ManifestsExecutor implements Executor {
     if (workloads.length === 0) return;
     const seconds = this.waitSeconds(workloads);
     const from = performance.now();
-    let explained = from;
+    let explainAt = from + EXPLAIN_FIRST_MS;
     let troubles: string[] = [];
     for (let wait = LOOK_MS; ; wait = Math.min(wait * 1.5, LOOK_MAX_MS)) {
       const live = [...(await this.kubectl.live(context, workloads, 'apply_failed')).values()];
@@ -113,8 +114,8 @@ export class ManifestsExecutor implements Executor {
       const late = performance.now() - from > seconds * 1000;
       if (failed.length === 0 && not.length === 0 && live.length === workloads.length) break;
       const bad = failed.length > 0 ? failed : not;
-      if (failed.length > 0 || late || performance.now() - explained > EXPLAIN_MS) {
-        explained = performance.now();
+      if (failed.length > 0 || late || performance.now() > explainAt) {
+        explainAt = performance.now() + EXPLAIN_MS;
         const now = await this.troubles(
           context,
           bad.map(({ object }) => object),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { privateDirectory, writePrivate } from '#agent-kit';
 import { ImsError, type ErrorCode, type JsonObject, type JsonValue } from '#contracts';
 import { ARTIFACT_FORM, digestOf } from '#oci';
+import { textsOf } from '../component-store.js';
 import { type InstallAgentConfig } from '../config.js';
 import {
   NO_PLAN,
@@ -14,8 +15,17 @@ import {
   type Removal,
 } from '../executor.js';
 
+interface Change {
+  readonly actions: readonly string[];
+  readonly before?: JsonValue;
+  readonly after?: JsonValue;
+  /** True where the value is sensitive, or an object or a list of the same for its parts. */
+  readonly before_sensitive?: JsonValue;
+  readonly after_sensitive?: JsonValue;
+}
 interface PlanJson {
-  readonly resource_changes?: readonly { readonly change: { readonly actions: readonly string[] } }[];
+  readonly resource_changes?: readonly { readonly change: Change }[];
+  readonly output_changes?: Readonly<Record<string, Change>>;
 }
 type Outputs = Readonly<Record<string, { readonly sensitive: boolean; readonly value: JsonValue }>>;
 
@@ -29,6 +39,8 @@ const LOCK_FILE = '.terraform.lock.hcl';
 const VALUES = 'values.tfvars.json';
 const PLAN_FILE = 'ims.tfplan';
 const RESUME_FILE = 'ims-resume.tfplan';
+/** What a plan says while it looks around; all else of its text shows values. */
+const PROGRESS = /: (Refreshing state|Reading|Still reading|Read complete|Preparing import)/;
 const LOCK_TIMEOUT = '-lock-timeout=10s';
 
 /**
@@ -132,11 +144,26 @@ export class TerraformExecutor implements Executor {
     const file = join(context.workDir, name);
     const values = `-var-file=${join(context.workDir, VALUES)}`;
     const args = ['plan', '-input=false', '-no-color', LOCK_TIMEOUT, '-detailed-exitcode', values, `-out=${file}`];
-    const { exitCode } = await this.terraform(context, [...args, ...more], code, { good: [0, 2] });
+    // The text waits for the secrets: a module may show one in a place that it did not mark.
+    const text: string[] = [];
+    const logText = (): void => text.forEach((line) => context.step.log('info', line));
+    const hold = (line: string): string | undefined => {
+      if (PROGRESS.test(line)) return line;
+      text.push(line);
+      return undefined;
+    };
+    const run = this.terraform(context, [...args, ...more], code, { good: [0, 2], onLine: hold });
+    const { exitCode } = await run.catch((error: unknown) => {
+      logText();
+      throw error;
+    });
     const digest = digestOf(await readFile(file));
     if (exitCode === 0) return { ...NO_PLAN, digest };
     const shown = await this.terraform(context, ['show', '-json', '-no-color', file], code, { keep: true });
-    const { resource_changes: changes = [] } = JSON.parse(shown.stdout) as PlanJson;
+    const { resource_changes: changes = [], output_changes: outputs = {} } = JSON.parse(shown.stdout) as PlanJson;
+    for (const secret of [...changes.map(({ change }) => change), ...Object.values(outputs)].flatMap(secretsOf))
+      context.step.secrets.add(secret);
+    logText();
     const count = (action: string): number => changes.filter(({ change }) => change.actions.includes(action)).length;
     return {
       changed: true,
@@ -150,14 +177,28 @@ export class TerraformExecutor implements Executor {
 
   private async applyPlan(context: ExecutorContext, name: string, code: ErrorCode): Promise<void> {
     const file = join(context.workDir, name);
-    await this.terraform(context, ['apply', '-input=false', '-no-color', LOCK_TIMEOUT, file], code);
+    // Outputs are observed afterwards, when it is known which ones are secret.
+    let outputs = false;
+    const onLine = (line: string): string | undefined => {
+      outputs ||= line === 'Outputs:';
+      return outputs ? undefined : line;
+    };
+    await this.terraform(context, ['apply', '-input=false', '-no-color', LOCK_TIMEOUT, file], code, { onLine });
   }
 
   private async terraform(
     { artifactDir, cacheDir, stateDir, step }: ExecutorContext,
     args: readonly string[],
     code: ErrorCode,
-    { keep = false, good = [0] }: { readonly keep?: boolean; readonly good?: readonly number[] } = {},
+    {
+      keep = false,
+      good = [0],
+      onLine = (line) => line,
+    }: {
+      readonly keep?: boolean;
+      readonly good?: readonly number[];
+      readonly onLine?: (line: string) => string | undefined;
+    } = {},
   ): Promise<{ exitCode: number; stdout: string }> {
     const errors: string[] = [];
     const { exitCode, stdout = '' } = await step.run({
@@ -173,7 +214,7 @@ export class TerraformExecutor implements Executor {
       timeoutMs: this.config.TERRAFORM_SECONDS * 1000,
       onLine: (line) => {
         if (/^[\s│╷]*Error:/.test(line)) errors.push(line.replace(/^[\s│╷]*/, ''));
-        return line;
+        return onLine(line);
       },
       // A plan as JSON has every value in clear: it is read, and never logged.
       ...(keep ? { maxOutputBytes: 64 * 2 ** 20 } : {}),
@@ -181,4 +222,16 @@ export class TerraformExecutor implements Executor {
     if (good.includes(exitCode)) return { exitCode, stdout };
     throw new ImsError(code, errors.join('; ').slice(0, 2_000) || `terraform ${args[0] ?? ''} ended with ${exitCode}`);
   }
+}
+
+/** The values that a change marks as sensitive. */
+function secretsOf({ before, after, before_sensitive, after_sensitive }: Change): string[] {
+  return [...marked(before, before_sensitive), ...marked(after, after_sensitive)];
+}
+
+function marked(value: JsonValue | undefined, mask: JsonValue | undefined): string[] {
+  if (mask === true) return textsOf(value);
+  if (typeof mask !== 'object' || mask === null || typeof value !== 'object' || value === null) return [];
+  const parts = value as Readonly<Record<string, JsonValue>>;
+  return Object.entries(mask).flatMap(([key, inner]) => marked(parts[key], inner));
 }
