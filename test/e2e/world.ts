@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -18,7 +19,7 @@ import { freePort, type RunningService } from '#stack';
 import { startBuildAgent, startCustomer, type Customer } from '../../deploy/local/agents.js';
 import { startPlatform, type Platform } from '../../deploy/local/platform.js';
 import { gitRepositoryOf } from '../../deploy/local/product.js';
-import { type RestClient } from '../../deploy/local/rest.js';
+import { RestClient, RestProblem } from '../../deploy/local/rest.js';
 import { buildAll, enrolmentToken, vendorOf, type Teller } from '../../deploy/local/shop.js';
 
 /** How often a wait looks again. */
@@ -42,6 +43,27 @@ export interface World {
   stop(): Promise<void>;
 }
 
+/** Reads again what was answered with `unavailable`, as that answer says: PostgreSQL, say, is just being restarted. */
+class PatientRest extends RestClient {
+  override async request<T>(
+    method: string,
+    path: string,
+    body?: object,
+    headers: Record<string, string> = {},
+  ): Promise<T> {
+    const end = performance.now() + 60_000;
+    for (;;) {
+      try {
+        return await super.request<T>(method, path, body, headers);
+      } catch (error) {
+        const again = method === 'GET' && error instanceof RestProblem && error.code === 'unavailable';
+        if (!again || performance.now() > end) throw error;
+        await delay(LOOK_MS);
+      }
+    }
+  }
+}
+
 /** Starts it in a folder of its own below the system's temporary one; E2E_KEEP=1 leaves the folder there. */
 export async function startWorld(vendor = 'acme'): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), 'vendor-cloud-e2e-'));
@@ -50,14 +72,17 @@ export async function startWorld(vendor = 'acme'): Promise<World> {
   const running: { stop(): Promise<void> }[] = [];
   const stop = async (): Promise<void> => {
     for (const each of running.splice(0).reverse()) await each.stop();
-    if (process.env['E2E_KEEP'] === undefined) rmSync(dir, { recursive: true, force: true });
+    if (process.env['E2E_KEEP'] !== undefined) return;
+    unmountBelow(dir);
+    rmSync(dir, { recursive: true, force: true });
   };
   try {
     const platform = await startPlatform({ dir });
     running.push(platform);
     const { heard, close } = await eavesdrop(platform);
     running.push({ stop: close });
-    const { rest, account } = await vendorOf(platform, vendor);
+    const { account } = await vendorOf(platform, vendor);
+    const rest = new PatientRest(platform.gatewayUrl, account.api_key);
     const buildAgent = await startBuildAgent(platform, () => Promise.resolve(account.build_agent));
     running.push(buildAgent);
     let customers = 0;
@@ -72,6 +97,16 @@ export async function startWorld(vendor = 'acme'): Promise<World> {
     await stop();
     throw error;
   }
+}
+
+/** A container build that was cut or failed may leave its working container mounted. */
+function unmountBelow(dir: string): void {
+  if (process.platform !== 'linux') return;
+  const mounts = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((path) => path.startsWith(`${dir}/`));
+  if (mounts.length > 0) execFileSync('umount', mounts.reverse());
 }
 
 /** NATS credentials that may do everything in the product's account; nobody but its operator can make such. */
