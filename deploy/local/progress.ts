@@ -36,7 +36,7 @@ export async function followJobs(
       ended.set(job.id, history);
       tell.end(job, history);
     }
-    if (jobs.length > 0 && jobs.every((job) => ended.has(job.id))) return [...ended.values()];
+    if (jobs.every((job) => ended.has(job.id))) return [...ended.values()];
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }
@@ -65,6 +65,7 @@ export function toolSpans(histories: readonly JobHistory[]): { from: number; to:
 
 /** Milliseconds from the start of the first attempt of a job to the end of its last. */
 export function jobMs({ job, attempts }: JobHistory): number {
-  const first = attempts[0];
+  // Attempts are listed newest first.
+  const first = attempts.at(-1);
   return first && job.finished_at ? Date.parse(job.finished_at) - Date.parse(first.granted_at) : 0;
 }
