@@ -99,9 +99,9 @@ describe('each kind', () => {
     const before = world.tap.stored();
     expect(before.blobs).toBeGreaterThan(1);
 
-    // Other folder, other times, files made in another order.
+    // Other host, other folder, other times, files made in another order.
     const reversed = Object.fromEntries(Object.entries(files).reverse());
-    const second = await sourceJob(kind, reversed, more, { name });
+    const second = await sourceJob(kind, reversed, more, { name, host: 'other-host' });
     expect(await second.artifact()).toEqual(artifact);
     // One signature more: the folder has another path, which the provenance tells.
     expect(world.tap.stored().blobs - before.blobs).toBe(1);

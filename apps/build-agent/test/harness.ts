@@ -144,7 +144,7 @@ export class BuildWorld {
   }
 
   /** A handler as a freshly started agent has it. */
-  handler(config: Partial<BuildAgentConfig> = {}): BuildHandler {
+  handler(config: Partial<BuildAgentConfig> = {}, stateDir = join(this.dir, 'state')): BuildHandler {
     const tokens = new RegistryTokens({
       enrolment: { registry_token_url: `http://127.0.0.1:${(this.tokenServer.address() as AddressInfo).port}` },
       publicKey: this.agentKey.publicKey,
@@ -153,14 +153,17 @@ export class BuildWorld {
     } as unknown as ConstructorParameters<typeof RegistryTokens>[0]);
     const host = new BuildHost(
       Object.assign(new BuildAgentConfig(), this.config, config),
-      join(this.dir, 'state'),
+      stateDir,
       localSigner(this.signingKey.privateKeyPem),
     );
     return new BuildHandler(host, tokens);
   }
 
-  /** A build job of a component of this kind; the name makes the repository. */
-  job(spec: ComponentSpec, options: { name?: string; config?: Partial<BuildAgentConfig> } = {}): ScriptedJob {
+  /** A build job of a component of this kind; the name makes the repository. `host`: another one, with empty caches. */
+  job(
+    spec: ComponentSpec,
+    options: { name?: string; host?: string; config?: Partial<BuildAgentConfig> } = {},
+  ): ScriptedJob {
     const name = options.name ?? `c-${randomUUID().slice(0, 8)}`;
     const statement: JobStatement = {
       job_id: newId('job'),
@@ -178,12 +181,9 @@ export class BuildWorld {
       expires_at: new Date(Date.now() + 3_600_000).toISOString(),
     };
     const envelope = signEnvelope(PAYLOAD_TYPES.job, statement, this.schedulerKey);
-    return new ScriptedJob(
-      this.handler(options.config),
-      statement,
-      envelope,
-      join(this.dir, 'state', statement.job_id),
-    );
+    const stateDir = join(this.dir, options.host ?? 'state');
+    const handler = this.handler(options.config, stateDir);
+    return new ScriptedJob(handler, statement, envelope, join(stateDir, statement.job_id));
   }
 
   private async grant(asked: Envelope, signer: ReturnType<typeof createRegistryTokenSigner>): Promise<RegistryAccess> {

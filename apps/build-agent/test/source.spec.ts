@@ -116,7 +116,9 @@ describe('a plain folder', () => {
     const [one, two] = [await folder(world.dir, files), await folder(world.dir, files)];
     await chmod(join(two, 'a'), 0o660);
     await mkdir(join(two, '.git-not/.git'), { recursive: true });
-    const [a, b] = [await (await checkout({ url: one })).run(), await (await checkout({ url: two })).run()];
+    const job = await checkout({ url: two });
+    const [a, b] = [await (await checkout({ url: one })).run(), await job.run()];
+    expect((await stat(join(job.workspace, 'source/a'))).mode & 0o777).toBe(0o644);
     expect(a['commit']).toMatch(/^sha256:[0-9a-f]{64}$/);
     expect(b).toEqual(a);
     await chmod(join(two, 'a'), 0o700);
