@@ -108,6 +108,9 @@ export class AttemptRun implements LeaseHolder {
       const result = await this.work();
       return { ...base, outcome: 'succeeded', result };
     } catch (thrown) {
+      // The keeper came first, or this process was stopped: what looks like a failed program is a lease that ended.
+      const leaseOver = thrown instanceof ImsError && thrown.code === 'lease_expired';
+      if (leaseOver || this.lease?.live !== true) this.fence();
       const error = this.problemOf(thrown);
       this.deps.log.write('error', this.current?.step.name ?? '', `${error.code}: ${error.detail}`);
       if (this.ending === 'report') this.report('failed', { code: error.code });

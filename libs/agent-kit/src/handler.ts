@@ -45,7 +45,10 @@ export interface StepContext {
   readonly signal: AbortSignal;
   /** This step was started before, and the agent ended before the step did. */
   readonly crashed: boolean;
-  /** Values that must not be in any log; register one before it can be printed. */
+  /**
+   * Values that must not be in any log; register one before it can be printed. In memory only: after a restart a step
+   * registers again what it uses, also when an earlier step made it.
+   */
   readonly secrets: { add(value: string): void };
   log(level: LogLevel, text: string): void;
   /** Runs a program: its lines go to the log, its time is counted, its process group is journalled and ends with the step. */

@@ -67,6 +67,7 @@ export class JobLoop {
   private readonly over = new AbortController();
   private readonly subscriptions: { stop(): void }[] = [];
   private busy = 0;
+  private leaving = false;
   private slotFree: () => void = () => undefined;
   private pulling: Promise<void> = Promise.resolve();
 
@@ -113,6 +114,7 @@ export class JobLoop {
     this.slotFree();
     await this.pulling;
     await this.idle(finishMs);
+    this.leaving = true;
     for (const held of this.held.values()) held.run?.leave();
     await this.idle();
     // A receipt may be on its way; without it the next start sends the result again.
@@ -279,6 +281,8 @@ export class JobLoop {
       stopTimes,
     });
     held.run = run;
+    // Granted just when the agent began to stop.
+    if (this.leaving) run.leave();
     held.lease = this.leases.hold({ jobId, attempt, file: leaseFile }, run, sentAt, grant.lease_ms);
     const end = await run.run(held.lease);
     await leaseFile.remove();

@@ -48,7 +48,7 @@ export class Lease {
     const fenceAt = selfFenceAt(sentAt, leaseMs, this.marginMs);
     if (this.released || fenceAt <= this.fenceAt) return;
     this.fenceAt = fenceAt;
-    const left = fenceAt - performance.now();
+    const left = Math.ceil(fenceAt - performance.now());
     if (!this.working) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.expire(), left);
@@ -76,7 +76,12 @@ export class Lease {
   }
 
   private expire(): void {
-    if (this.released || this.live) return;
+    if (this.released || !this.working) return;
+    // Timers fire up to a millisecond early: a look that finds the lease live must be followed by another one.
+    if (this.live) {
+      this.timer = setTimeout(() => this.expire(), Math.ceil(this.fenceAt - performance.now()));
+      return;
+    }
     logger.error({ job_id: this.jobId, attempt: this.attempt }, 'the lease was not renewed in time: work is stopped');
     this.holder.fence();
   }
@@ -87,6 +92,7 @@ export class Leases {
   private readonly held = new Set<Lease>();
   private beat: NodeJS.Timeout | undefined;
   private retry: NodeJS.Timeout | undefined;
+  private renewing = true;
 
   constructor(
     private readonly bus: Bus,
@@ -140,6 +146,7 @@ export class Leases {
     try {
       const leases = asked.map(({ jobId, attempt }) => ({ job_id: jobId, attempt }));
       const renewed = await this.bus.call(contract, { session_id: this.sessionId, leases }, { agent: this.agentId });
+      this.renewing = true;
       for (const lease of asked) {
         const order = renewed.stop.find((stop) => stop.job_id === lease.jobId && stop.attempt === lease.attempt);
         // A cancelled attempt keeps its lease while it stops in order; the next renewal says so again.
@@ -148,7 +155,9 @@ export class Leases {
       }
     } catch (error) {
       const { code, detail } = ImsError.of(error);
-      logger.warn({ code, detail, leases: asked.length }, 'leases could not be renewed');
+      // Once for each outage; that it is serious is said when a lease ends.
+      logger[this.renewing ? 'warn' : 'debug']({ code, detail, leases: asked.length }, 'leases could not be renewed');
+      this.renewing = false;
       this.retry = setTimeout(() => void this.renew(), Math.min(500, this.times.beatMs / 4));
     }
   }

@@ -1,10 +1,15 @@
 import { type ChildProcess } from 'node:child_process';
 import { type Readable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as immediate, setTimeout as delay } from 'node:timers/promises';
 import { ImsError } from '#contracts';
 import { LineSplitter } from './lines.js';
 
-/** Something outside the group may hold the output open; its lines are not waited for longer than this. */
+/**
+ * Handled at a time. A line costs 10 µs (redaction, JSON), so that a program that floods its output with lines of one
+ * character takes 40 ms of the event loop, and renewals, cancels and timers have their turn in between.
+ */
+const SLICE_BYTES = 8 * 1024;
+/** Something outside the group may hold the output open: silent for so long, it is not waited for. */
 const OUTPUT_CLOSE_MS = 1_000;
 
 export type OutputStream = 'stdout' | 'stderr';
@@ -22,44 +27,49 @@ export function collect(
   onLine: (stream: OutputStream, line: string, cut: boolean) => void,
   captureBytes: number | undefined,
 ): Output {
-  const streams = [child.stdout, child.stderr].filter((stream) => stream !== null);
   const kept: Buffer[] = [];
   let keptBytes = 0;
-  const lines = (stream: OutputStream, from: Readable): void => {
-    const splitter = new LineSplitter((line, cut) => onLine(stream, line, cut));
-    from.on('data', (chunk: Buffer) => splitter.write(chunk));
-    from.on('close', () => splitter.end());
+  let moved = performance.now();
+  const pump = async (from: Readable, take: (bytes: Buffer) => void): Promise<void> => {
+    try {
+      for await (const chunk of from as AsyncIterable<Buffer>) {
+        for (let at = 0; at < chunk.length; at += SLICE_BYTES) {
+          take(chunk.subarray(at, at + SLICE_BYTES));
+          moved = performance.now();
+          await immediate();
+        }
+      }
+    } catch {
+      // Destroyed, or reset by the other end: what that means is told by the exit code.
+    }
   };
-  if (child.stderr !== null) lines('stderr', child.stderr);
-  if (child.stdout !== null && captureBytes === undefined) lines('stdout', child.stdout);
-  else {
-    child.stdout?.on('data', (chunk: Buffer) => {
-      keptBytes += chunk.length;
-      if (keptBytes <= (captureBytes ?? 0)) kept.push(chunk);
-    });
-  }
-  // The other end may go at any time; what that means is told by the exit code.
+  const lines = async (stream: OutputStream, from: Readable): Promise<void> => {
+    const splitter = new LineSplitter((line, cut) => onLine(stream, line, cut));
+    await pump(from, (bytes) => splitter.write(bytes));
+    splitter.end();
+  };
+  const capture = (bytes: Buffer): void => {
+    keptBytes += bytes.length;
+    if (keptBytes <= (captureBytes ?? 0)) kept.push(bytes);
+  };
+  const { stdout, stderr } = child;
+  const pumps: Promise<void>[] = [];
+  if (stderr !== null) pumps.push(lines('stderr', stderr));
+  if (stdout !== null) pumps.push(captureBytes === undefined ? lines('stdout', stdout) : pump(stdout, capture));
   for (const stream of child.stdio) stream?.on('error', () => undefined);
   // The keeper's pipe: nothing comes from there but its end.
   const pipe = child.stdio[3];
   if (pipe !== null && pipe !== undefined && 'resume' in pipe) pipe.resume();
-  const closed = streams.map(
-    (stream) =>
-      new Promise<void>((done) => {
-        if (stream.closed) done();
-        else stream.once('close', done);
-      }),
-  );
+  const all = Promise.all(pumps);
   return {
     closed: async () => {
-      const limit = new AbortController();
-      await Promise.race([
-        Promise.all(closed),
-        delay(OUTPUT_CLOSE_MS, undefined, { signal: limit.signal }).catch(() => undefined),
-      ]);
-      limit.abort();
-      streams.forEach((stream) => stream.destroy());
-      await Promise.all(closed);
+      moved = performance.now();
+      const ended = all.then(() => true);
+      while (!(await Promise.race([ended, delay(50, false)]))) {
+        if (performance.now() - moved < OUTPUT_CLOSE_MS) continue;
+        stdout?.destroy();
+        stderr?.destroy();
+      }
     },
     text: (program) => {
       if (keptBytes > (captureBytes ?? 0)) {

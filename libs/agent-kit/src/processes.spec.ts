@@ -141,8 +141,12 @@ describe('without the agent', () => {
   it('the lease file ends the group, though nobody in this process does anything', async () => {
     const leaseFile = join(home, 'lease');
     await new LeaseFile(leaseFile).write(700);
-    const result = await new Processes({ home, leaseFile }).run(command(STUBBORN));
-    expect(result.exitCode).toBe(137);
+    const run = new Processes({ home, leaseFile }).run(command(STUBBORN));
+    await expect(run).rejects.toMatchObject({ code: 'lease_expired' });
+    // A program that somebody kills (the system, out of memory) is a failed program.
+    await new LeaseFile(leaseFile).write(60_000);
+    const killed = await new Processes({ home, leaseFile }).run(command('kill -KILL $$'));
+    expect(killed).toMatchObject({ exitCode: 137, signal: 'SIGKILL' });
   });
 
   it('leftovers of an earlier life are killed, and a recycled number is not', async () => {

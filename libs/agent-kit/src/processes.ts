@@ -114,7 +114,8 @@ export class Processes {
   /**
    * Runs a command and resolves when its whole group is gone: that is the proof a cancel needs. What the command left
    * in its group is killed when it ends. An abort sends SIGINT, later SIGTERM, later SIGKILL, and throws the abort's
-   * reason (an ImsError) or `cancelled`. Also throws `tool_missing`, `timed_out`, `agent_error` (too much output).
+   * reason (an ImsError) or `cancelled`. Also throws `tool_missing`, `timed_out`, `lease_expired`, `agent_error` (too much
+   * output).
    */
   async run(command: Command): Promise<CommandResult> {
     command.signal.throwIfAborted();
@@ -141,6 +142,10 @@ export class Processes {
       await this.untilGone(life);
       await output.closed();
       if (stop.cause() !== undefined && life.signalled) throw stop.cause() as Error;
+      // Not our doing, and not the program's alone: only the lease file makes the keeper kill itself with its group.
+      if (this.options.leaseFile !== undefined && end.signal === 'SIGKILL') {
+        throw new ImsError('lease_expired', `${command.command} was ended with the lease`);
+      }
       const result = resultOf(end, performance.now() - startedAt);
       if (command.maxOutputBytes === undefined) return result;
       return { ...result, stdout: output.text(command.command) };

@@ -1,4 +1,4 @@
-import { readdir, rm, statfs, writeFile } from 'node:fs/promises';
+import { readFile, readdir, rm, statfs, writeFile } from 'node:fs/promises';
 import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { ImsError, type JobId } from '#contracts';
@@ -55,15 +55,31 @@ async function freeBytes(path: string): Promise<number> {
  * swapped out) it cannot kill them in time, but they look at the file themselves twice a second.
  */
 export class LeaseFile {
+  private tail: Promise<void> = Promise.resolve();
+
   constructor(readonly path: string) {}
 
-  /** In hundredths of a second of this boot: /proc/uptime without its point. */
-  async write(endsInMs: number): Promise<void> {
-    const at = Math.max(0, Math.round(uptime() * 100 + endsInMs / 10));
-    await writeFile(this.path, `${at}\n`, { mode: 0o600 });
+  /** One after the other: an older end must not be written over a newer one. */
+  write(endsInMs: number): Promise<void> {
+    const at = performance.now() + endsInMs;
+    this.tail = this.tail.catch(() => undefined).then(() => this.store(at - performance.now()));
+    return this.tail;
   }
 
   async remove(): Promise<void> {
+    await this.tail.catch(() => undefined);
     await rm(this.path, { force: true });
   }
+
+  /** In hundredths of a second of this boot: /proc/uptime without its point. */
+  private async store(endsInMs: number): Promise<void> {
+    const at = Math.max(0, Math.round((await bootSeconds()) * 100 + endsInMs / 10));
+    await writeFile(this.path, `${at}\n`, { mode: 0o600 });
+  }
+}
+
+/** From the very file that the keepers read: what a container shows there may not be what the system call says. */
+async function bootSeconds(): Promise<number> {
+  const text = await readFile('/proc/uptime', 'utf8').catch(() => '');
+  return text === '' ? uptime() : Number(text.split(' ')[0]);
 }

@@ -182,6 +182,17 @@ describe('cancel', () => {
     expect(performance.now() - from).toBeLessThan(1_500);
   });
 
+  it('comes through at full log rate', async () => {
+    await lab.startAgent();
+    const job = await scheduler.offer({ name: 'first', script: 'echo started; yes' });
+    await waitFor(() => scheduler.frames.some(({ job_id, lines }) => job_id === job && lines.length > 100));
+    const from = performance.now();
+    scheduler.cancel(job);
+    await waitFor(() => scheduler.resultOf(job)?.outcome === 'cancelled');
+    // What was in the pipe is still logged: 64,000 lines, a second and more on a busy machine.
+    expect(performance.now() - from).toBeLessThan(6_000);
+  });
+
   it('of another attempt is ignored', async () => {
     await lab.startAgent();
     const job = await scheduler.offer({ name: 'first', script: 'sleep 0.4' });
