@@ -22,7 +22,7 @@ const apps = {
 const forbid = (name, from, allowed, all) => ({
   name,
   severity: 'error',
-  from: { path: from, pathNot: '\\.spec\\.ts$' },
+  from: { path: from, pathNot: ['\\.spec\\.ts$', '^(apps|libs)/[^/]+/test/'] },
   to: { path: `^libs/(${all.filter((lib) => !allowed.includes(lib)).join('|')})/` },
 });
 const libs = Object.keys(table);
