@@ -23,7 +23,7 @@ const inside = (namespace: string): string[] =>
     .filter((name) => !/^(Pod|ReplicaSet|Event)\/|kube-root-ca.crt$|^ServiceAccount\/default$/.test(name))
     .sort();
 const object = (kind: string, name: string): Record<string, unknown> | undefined =>
-  world.kube.objects().find((each) => each.kind === kind && each.metadata.name === name) as never;
+  world.kube.objects().find((each) => each.kind === kind && each.metadata.name === name);
 const namespaceIsThere = (name: string): boolean => object('Namespace', name) !== undefined;
 
 const config = (name: string, data: string): string =>
@@ -293,7 +293,7 @@ describe('a job', () => {
   });
 
   it('has its own time limit and says what kept it from running', async () => {
-    const stuck = await job('stuck', spec(['x'], { image: `docker.io/x@${IMAGE_DIGEST}`, timeout_seconds: 6 }));
+    const stuck = await job('stuck', spec(['x'], { image: `docker.io/x@${IMAGE_DIGEST}`, timeout_seconds: 5 }));
     const failure = await run('apply', stuck).failure();
     expect(failure.detail).toMatch(/longer than specified deadline.*ImagePullBackOff/);
     await run('destroy', stuck).run();

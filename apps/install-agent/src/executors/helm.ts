@@ -7,6 +7,8 @@ import { type InstallAgentConfig } from '../config.js';
 import { type Executor, type ExecutorContext, type Observation, type Plan, type Removal } from '../executor.js';
 import { Inventory } from './inventory.js';
 import { type Kubectl } from './kubectl.js';
+import { isWorkload } from './readiness.js';
+import { Troubles } from './troubles.js';
 import { nameOf, parseManifests, placeOf, type KubeObject } from './objects.js';
 
 /** A release as `helm status -o json` and a dry run show it. */
@@ -88,7 +90,9 @@ export class HelmExecutor implements Executor {
     await this.removePending(context);
     await this.keepHooks(context, planned);
     const { READY_SECONDS: seconds } = this.config;
-    const text = await this.helm(
+    const troubles = new Troubles(this.kubectl, context);
+    const workloads = [...planned.values()].map((object) => JSON.parse(object) as KubeObject).filter(isWorkload);
+    const upgrade = this.helm(
       context,
       [
         ...['upgrade', '--install', this.nameOf(context), await this.chartOf(context), '-o', 'json'],
@@ -97,6 +101,10 @@ export class HelmExecutor implements Executor {
       ],
       'apply_failed',
     );
+    const text = await troubles.during(upgrade, workloads).catch((error: unknown) => {
+      if (!(error instanceof ImsError) || error.code !== 'apply_failed') throw error;
+      throw new ImsError('apply_failed', [error.detail, ...troubles.seen].join('; ').slice(0, 2_000));
+    });
     await writePrivate(join(workDir, REVISION), String((JSON.parse(text) as Release).version));
   }
 
@@ -223,7 +231,12 @@ export class HelmExecutor implements Executor {
     if (missing && said.some((line) => missing.test(line))) return undefined;
     throw new ImsError(
       code,
-      said.slice(-5).join('; ').slice(0, 2_000) || `helm ${args[0] ?? ''} ended with ${exitCode}`,
+      said
+        .filter((line) => !line.startsWith('level='))
+        .slice(-5)
+        .join('; ')
+        .replace(/^Error: /, '')
+        .slice(0, 2_000) || `helm ${args[0] ?? ''} ended with ${exitCode}`,
     );
   }
 }

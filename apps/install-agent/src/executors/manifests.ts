@@ -18,16 +18,13 @@ import {
   type Kubectl,
 } from './kubectl.js';
 import { identityOf, isGround, nameOf, parseManifests, placeOf, type KubeObject, type Placed } from './objects.js';
-import { readinessOf, troublesOf } from './readiness.js';
+import { isWorkload, readinessOf } from './readiness.js';
+import { Troubles } from './troubles.js';
 
 const RENDERED = 'rendered.json';
 /** How often a cluster that is not ready is asked; grows to MAX: each look is a kubectl of 0.1 s and more. */
 const LOOK_MS = 200;
 const LOOK_MAX_MS = 2_000;
-/** A wait that takes longer than this says in the log what it waits for, and again when that changes. */
-const EXPLAIN_FIRST_MS = 1_500;
-const EXPLAIN_MS = 5_000;
-const WORKLOADS = ['Deployment', 'StatefulSet', 'DaemonSet', 'Job'];
 
 interface Rendered {
   readonly items: readonly KubeObject[];
@@ -101,12 +98,11 @@ export class ManifestsExecutor implements Executor {
 
   async settle(context: ExecutorContext): Promise<void> {
     const { items } = await this.rendered(context);
-    const workloads = items.filter(({ kind }) => WORKLOADS.includes(kind));
+    const workloads = items.filter(isWorkload);
     if (workloads.length === 0) return;
     const seconds = this.waitSeconds(workloads);
     const from = performance.now();
-    let explainAt = from + EXPLAIN_FIRST_MS;
-    let troubles: string[] = [];
+    const troubles = new Troubles(this.kubectl, context);
     for (let wait = LOOK_MS; ; wait = Math.min(wait * 1.5, LOOK_MAX_MS)) {
       const live = [...(await this.kubectl.live(context, workloads, 'apply_failed')).values()];
       const not = live.map((object) => ({ object, ...readinessOf(object) })).filter(({ state }) => state !== 'ready');
@@ -114,18 +110,9 @@ export class ManifestsExecutor implements Executor {
       const late = performance.now() - from > seconds * 1000;
       if (failed.length === 0 && not.length === 0 && live.length === workloads.length) break;
       const bad = failed.length > 0 ? failed : not;
-      if (failed.length > 0 || late || performance.now() > explainAt) {
-        explainAt = performance.now() + EXPLAIN_MS;
-        const now = await this.troubles(
-          context,
-          bad.map(({ object }) => object),
-        );
-        for (const trouble of now) if (!troubles.includes(trouble)) context.step.log('warn', trouble);
-        // The pods of a job that ran out of time are gone; what was seen before is the better answer then.
-        if (now.length > 0) troubles = now;
-      }
+      if (failed.length > 0 || late || troubles.isDue) await troubles.look(bad.map(({ object }) => object));
       const reasons = bad.map(({ object, why }) => `${nameOf(object)}: ${why}`);
-      const detail = [...reasons, ...troubles].join('; ').slice(0, 2_000);
+      const detail = [...reasons, ...troubles.seen].join('; ').slice(0, 2_000);
       if (failed.length > 0) {
         await this.afterwards(context, live);
         throw new ImsError('apply_failed', detail);
@@ -224,15 +211,6 @@ export class ManifestsExecutor implements Executor {
       });
       for (const line of stdout.split('\n').filter(Boolean)) context.step.log('info', line);
     }
-  }
-
-  private async troubles(context: ExecutorContext, workloads: readonly KubeObject[]): Promise<string[]> {
-    const found: string[] = [];
-    for (const [namespace, members] of byNamespace(workloads, context.namespace)) {
-      const pods = await this.kubectl.pods(context, namespace, 'apply_failed');
-      found.push(...members.flatMap((object) => troublesOf(object, pods)));
-    }
-    return found;
   }
 }
 

@@ -27,12 +27,16 @@ interface Spec {
 const READY: Readiness = { state: 'ready', why: '' };
 const waiting = (why: string): Readiness => ({ state: 'waiting', why });
 
+/** Kinds that take time until they do what they are for. */
+export const isWorkload = ({ kind }: KubeObject): boolean =>
+  ['Deployment', 'StatefulSet', 'DaemonSet', 'Job'].includes(kind);
+
 /** The rules of `kubectl rollout status`, for all workloads of a component in one look. Other kinds are ready at once. */
 export function readinessOf(object: KubeObject): Readiness {
   const spec = (object['spec'] ?? {}) as Spec;
   const status = (object['status'] ?? {}) as Status;
   if (object.kind === 'Job') return jobReadiness(spec, status);
-  if (!['Deployment', 'StatefulSet', 'DaemonSet'].includes(object.kind)) return READY;
+  if (!isWorkload(object)) return READY;
   if ((status.observedGeneration ?? 0) < (object.metadata.generation ?? 0))
     return waiting('the change is not seen yet');
   const count = (name: string): number => (typeof status[name] === 'number' ? status[name] : 0);
