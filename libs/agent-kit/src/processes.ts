@@ -1,7 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { constants as fsConstants } from 'node:fs';
-import { access, mkdir, stat } from 'node:fs/promises';
+import { accessSync, constants as fsConstants, mkdirSync, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, isAbsolute, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -20,21 +19,38 @@ import { bootId, findMembers, startOf, type Member } from './proc.js';
  * background command of a non-interactive shell has SIGINT ignored, and terraform would never unlock), and answers its
  * exit code. `$1` is a lease file or empty: the second watcher ends the group when the time in it (hundredths of a second
  * of /proc/uptime) has come, which holds also when this process is stopped (SIGSTOP, a frozen container) and cannot.
+ * At the end the keeper waits for both watchers: as orphans they would be zombies of the group until PID 1 reaps them,
+ * which some take 2 s for.
  */
 const KEEPER = `
 trap : INT TERM HUP QUIT
 lease=$1
 shift
 { trap '' INT TERM HUP QUIT; read -r x <&3; kill -s KILL -- -$$; } </dev/null >/dev/null 2>&1 &
-[ -z "$lease" ] || { trap '' INT TERM HUP QUIT
-  while sleep 0.5; do
-    end=
-    read -r end <"$lease"
-    [ -n "$end" ] && read -r up x </proc/uptime || continue
-    [ "\${up%.*}\${up#*.}" -lt "$end" ] || kill -s KILL -- -$$
-  done; } </dev/null >/dev/null 2>&1 3<&- &
+pipe=$!
+clock=
+if [ -n "$lease" ]; then
+  {
+    trap '' INT TERM HUP QUIT
+    trap 'kill -s KILL $!; wait $!; exit' USR1
+    while :; do
+      sleep 0.5 &
+      wait $!
+      end=
+      read -r end <"$lease"
+      [ -n "$end" ] && read -r up x </proc/uptime || continue
+      [ "\${up%.*}\${up#*.}" -lt "$end" ] || kill -s KILL -- -$$
+    done
+  } </dev/null >/dev/null 2>&1 3<&- &
+  clock=$!
+fi
 "$@" 3<&-
-exit $?
+code=$?
+exec >/dev/null 2>&1
+kill -s KILL $pipe
+[ -z "$clock" ] || kill -s USR1 $clock
+wait
+exit $code
 `;
 
 /** How often a group that should be gone is looked at; grows to MAX. */
@@ -119,8 +135,8 @@ export class Processes {
    */
   async run(command: Command): Promise<CommandResult> {
     command.signal.throwIfAborted();
-    const program = await this.resolve(command.command, command.env?.['PATH'] ?? this.path);
-    await mkdir(command.cwd, { recursive: true });
+    const program = this.resolve(command.command, command.env?.['PATH'] ?? this.path);
+    mkdirSync(command.cwd, { recursive: true });
     const startedAt = performance.now();
     const child = spawn('/bin/sh', ['-c', KEEPER, 'keeper', this.options.leaseFile ?? '', program, ...command.args], {
       detached: true,
@@ -253,17 +269,20 @@ export class Processes {
     };
   }
 
-  private async resolve(command: string, path: string): Promise<string> {
+  private resolve(command: string, path: string): string {
     const places = isAbsolute(command) ? [command] : path.split(delimiter).map((dir) => resolve(dir, command));
-    for (const place of places) if (await isProgram(place)) return place;
-    throw new ImsError('tool_missing', `the program ${command} is not installed at the agent (PATH ${path})`);
+    const found = places.find(isProgram);
+    if (found === undefined) {
+      throw new ImsError('tool_missing', `the program ${command} is not installed at the agent (PATH ${path})`);
+    }
+    return found;
   }
 }
 
-async function isProgram(file: string): Promise<boolean> {
+function isProgram(file: string): boolean {
   try {
-    await access(file, fsConstants.X_OK);
-    return (await stat(file)).isFile();
+    accessSync(file, fsConstants.X_OK);
+    return statSync(file).isFile();
   } catch {
     return false;
   }
