@@ -171,9 +171,8 @@ describe('examples/shop, from source to a running install and away again', () =>
     const open = placesOf(OPEN_OUTPUT);
     for (const place of [/^postgres\//, /^kube-api\//]) expect(open.filter((file) => place.test(file))).not.toEqual([]);
     const ims = platform.postgres.adminUrl(IMS_DATABASE);
-    expect(await tablesWith(ims, OPEN_OUTPUT)).toEqual(
-      expect.arrayContaining(['job_scheduler.install_components', 'telemetry.log_chunks']),
-    );
+    expect(await tablesWith(ims, OPEN_OUTPUT)).toContain('job_scheduler.install_components');
+    expect(await tablesWith(ims, 'is signed by the vendor')).toEqual(['telemetry.log_chunks']);
     expect(heard.some((bytes) => bytes.includes(OPEN_OUTPUT))).toBe(true);
     expect(heard.length).toBeGreaterThan(200);
 
