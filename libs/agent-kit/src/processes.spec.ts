@@ -141,8 +141,11 @@ describe('without the agent', () => {
   it('the lease file ends the group, though nobody in this process does anything', async () => {
     const leaseFile = join(home, 'lease');
     await new LeaseFile(leaseFile).write(700);
-    const run = new Processes({ home, leaseFile }).run(command(STUBBORN));
-    await expect(run).rejects.toMatchObject({ code: 'lease_expired' });
+    const processes = new Processes({ home, leaseFile });
+    await expect(processes.run(command(STUBBORN))).rejects.toMatchObject({ code: 'lease_expired' });
+    // What ran away from the group is found by the attempt's mark when the attempt ends.
+    await processes.dispose();
+    expect(lines.map((line) => Number(/(\d+)$/.exec(line)![1])).filter(alive)).toEqual([]);
     // A program that somebody kills (the system, out of memory) is a failed program.
     await new LeaseFile(leaseFile).write(60_000);
     const killed = await new Processes({ home, leaseFile }).run(command('kill -KILL $$'));
