@@ -61,7 +61,7 @@ export class Attempt {
       () => 'cut',
     );
     await waitFor(when);
-    life.cut();
+    await life.cut();
     if ((await end) === 'ended') throw new Error(`${name} had ended before it was cut`);
     return this;
   }
@@ -94,11 +94,7 @@ export class Attempt {
     const crashed = this.started.has(step.name);
     this.started.add(step.name);
     await mkdir(this.workspace, { recursive: true, mode: 0o700 });
-    try {
-      this.outputs[step.name] = (await step.run(this.context(life, crashed))) ?? {};
-    } finally {
-      await life.processes.dispose();
-    }
+    this.outputs[step.name] = (await step.run(this.context(life, crashed))) ?? {};
   }
 
   private context(life: Life, crashed: boolean): StepContext {
@@ -140,8 +136,9 @@ class Life {
     return this.abort.signal;
   }
 
-  cut(): void {
+  async cut(): Promise<void> {
     this.processes.killNow();
     this.abort.abort(new ImsError('unavailable', 'the agent was killed'));
+    await this.processes.dispose();
   }
 }

@@ -134,7 +134,6 @@ describe('a chart', () => {
     const other = run('apply', 'cut', artifact, valuesOf(), 'blue');
     expect(await other.run()).toMatchObject({ changed: true, outputs: { revision: 2 } });
     expect(object('ConfigMap', 'cut-settings')).toMatchObject({ data: { color: 'blue' } });
-    await run('destroy', 'cut', artifact).run();
   });
 
   it('that was upgraded before the crash is not upgraded again', async () => {
@@ -147,7 +146,6 @@ describe('a chart', () => {
     expect(await attempt.run()).toMatchObject({ changed: true, outputs: { revision: 1 } });
     expect(attempt.calls.slice(planned)).toEqual(['kubectl get', 'helm status']);
     expect(revisions('done')).toBe(1);
-    await run('destroy', 'done', artifact).run();
   });
 
   it('heals what others changed or removed', async () => {
@@ -156,7 +154,6 @@ describe('a chart', () => {
     await inCluster(world, 'DELETE', '/namespaces/drift/configmaps/drift-settings');
     expect(await run('apply', 'drift', artifact).run()).toMatchObject({ changed: true, created: 1 });
     expect(object('ConfigMap', 'drift-settings')).toBeDefined();
-    await run('destroy', 'drift', artifact).run();
   });
 
   it('that does not get ready is rolled back, and the failure says what it was', async () => {
@@ -172,7 +169,6 @@ describe('a chart', () => {
     );
     expect(JSON.stringify(object('Deployment', 'bad'))).toContain(image());
     expect(await run('apply', 'bad', artifact).run()).toMatchObject({ changed: false });
-    await run('destroy', 'bad', artifact).run();
   });
 
   it('is refused when values were swapped between plan and apply', async () => {

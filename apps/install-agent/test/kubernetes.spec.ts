@@ -161,7 +161,6 @@ spec:
     await stranger({ color: 'blue', theirs: 'kept' });
     expect(await run('apply', web).run()).toMatchObject({ changed: true, updated: 1 });
     expect(object('ConfigMap', 'drift')?.['data']).toEqual({ color: 'red', theirs: 'kept' });
-    await run('destroy', web).run();
   });
 
   it('with an image from outside stay unready and say so; so they do when deployed again', async () => {
@@ -176,8 +175,6 @@ spec:
     expect(await again.failure()).toMatchObject({ code: 'apply_failed' });
     expect(again.outputs['plan']).toMatchObject({ changed: false, ready: false });
     world.config.READY_SECONDS = 20;
-    await run('destroy', web).run();
-    expect(namespaceIsThere('outside')).toBe(false);
   });
 
   it('leave the namespace when it holds what is not theirs, and one that was there before', async () => {
@@ -205,7 +202,6 @@ spec:
     });
     expect(await run('apply', { ...web, namespace: 'to' }).run()).toMatchObject({ created: 1, deleted: 1 });
     expect(inside('from')).toEqual([]);
-    await run('destroy', { ...web, namespace: 'to' }).run();
   });
 
   it('need a cluster', async () => {
@@ -279,7 +275,6 @@ describe('a job', () => {
     expect(await again.failure()).toMatchObject({ code: 'apply_failed' });
     expect(again.outputs['plan']).toMatchObject({ changed: true, updated: 1 });
     expect(uid()).toBe(second);
-    await run('destroy', failing).run();
   });
 
   it('goes on after a crash while it runs, once', async () => {
@@ -289,13 +284,11 @@ describe('a job', () => {
     expect(await attempt.run()).toMatchObject({ changed: true, created: 1 });
     const after = world.kube.objects().filter(({ kind }) => kind === 'Job');
     expect(after.map(({ metadata }) => metadata.uid)).toEqual(before.map(({ metadata }) => metadata.uid));
-    await run('destroy', slow).run();
   });
 
   it('has its own time limit and says what kept it from running', async () => {
     const stuck = await job('stuck', spec(['x'], { image: `docker.io/x@${IMAGE_DIGEST}`, timeout_seconds: 5 }));
     const failure = await run('apply', stuck).failure();
     expect(failure.detail).toMatch(/longer than specified deadline.*ImagePullBackOff/);
-    await run('destroy', stuck).run();
   });
 });

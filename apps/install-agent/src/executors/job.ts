@@ -15,6 +15,8 @@ const FAILED_BEFORE = 'failed-before';
 /** A job may take its own time, and then the cluster has to say so. */
 const MARGIN_SECONDS = 30;
 const LOG_LINES = 1_000;
+/** kubectl would wait 20 s for a pod to come; those of a job that ran out of time have gone. */
+const NO_POD = '--pod-running-timeout=1s';
 
 /**
  * Something run to completion, as a Kubernetes Job. Its name has the digest of what it runs: the same again is not run
@@ -87,7 +89,7 @@ export class JobExecutor extends ManifestsExecutor {
   /** What the job has said goes to the log. */
   protected override async afterwards(context: ExecutorContext, workloads: readonly KubeObject[]): Promise<void> {
     for (const { metadata } of workloads) {
-      const args = ['logs', `job/${metadata.name}`, `--tail=${LOG_LINES}`];
+      const args = ['logs', `job/${metadata.name}`, `--tail=${LOG_LINES}`, NO_POD];
       const { stdout } = await this.kubectl.run(context, args, 'apply_failed', { good: [0, 1] });
       for (const line of stdout.split('\n').filter(Boolean)) context.step.log('info', line);
     }

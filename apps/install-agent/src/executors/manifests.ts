@@ -78,7 +78,8 @@ export class ManifestsExecutor implements Executor {
     const { items, placed } = await this.rendered(context);
     const inventory = new Inventory(context.stateDir);
     const gone = await inventory.obsolete(placed);
-    await this.kubectl.ensureNamespace(context);
+    // Where all objects are there already, so is their namespace.
+    if (context.step.outputOf('plan')?.['created'] !== 0) await this.kubectl.ensureNamespace(context);
     // Old and new together first: whatever a crash leaves can be found again.
     await inventory.write([...gone, ...placed]);
     const ground = items.filter(({ kind }) => isGround(kind));
