@@ -15,6 +15,7 @@ export default {
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   setupFiles: ['reflect-metadata'],
+  setupFilesAfterEnv: ['<rootDir>/test/retry.ts'],
   testTimeout: 60_000,
   // Each worker may start servers of its own; more workers than cores only makes them wait for one another.
   maxWorkers: Math.max(2, Math.min(4, os.availableParallelism())),
