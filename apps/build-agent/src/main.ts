@@ -29,7 +29,10 @@ process.exitCode = await agentMain({
       handlers: [BuildHandler],
       providers: [{ provide: BuildHost, useValue: host }],
     });
-    const app = await NestFactory.createApplicationContext(module, { logger: new NestLogger(logger) });
+    const app = await NestFactory.createApplicationContext(module, {
+      logger: new NestLogger(logger),
+      abortOnError: false,
+    });
     logger.info({ agent_id: identity.agentId }, 'ready');
     await untilStopped();
     await app.close();

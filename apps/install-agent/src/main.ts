@@ -28,7 +28,10 @@ async function run(identity: Identity, stateDir: string): Promise<void> {
       Provisioning,
     ],
   });
-  const app = await NestFactory.createApplicationContext(module, { logger: new NestLogger(logger) });
+  const app = await NestFactory.createApplicationContext(module, {
+    logger: new NestLogger(logger),
+    abortOnError: false,
+  });
   logger.info({ agent_id: identity.agentId, registry_realm_port: realm.port }, 'ready');
   await untilStopped();
   await app.close();
