@@ -14,6 +14,7 @@ import {
 } from '#contracts';
 import { pushArtifact, RegistryClient } from '#oci';
 import { findChainBreak } from '#persistence';
+import { IMS_DATABASE } from '#stack';
 import { type Customer } from '../../deploy/local/agents.js';
 import { followJobs, type JobHistory } from '../../deploy/local/progress.js';
 import { type RestClient } from '../../deploy/local/rest.js';
@@ -24,6 +25,7 @@ import {
   commit,
   declare,
   filesBelow,
+  query,
   QUIET,
   readIfThere,
   release,
@@ -379,7 +381,13 @@ describe(`killed in the middle of a deployment and started again (seed ${SEED})`
 
   /** From the first line to the last of each job's last attempt, without a gap. */
   async function expectWholeLogs(histories: readonly JobHistory[]): Promise<void> {
+    const ims = world.platform.postgres.adminUrl(IMS_DATABASE);
     for (const { job } of histories) {
+      // What telemetry had taken and not stored when it was killed comes again 10 s later.
+      await until('the last frame is stored', async () => {
+        const last = 'SELECT FROM telemetry.log_chunks WHERE job_id = $1 AND attempt = $2 AND last';
+        return (await query(ims, last, [job.id, job.attempt])).length > 0;
+      });
       const { text } = await ask(rest, 'GET', `/v1/jobs/${job.id}/logs?follow=true`);
       const logged = text
         .split('\n')

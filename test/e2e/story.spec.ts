@@ -1,7 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from '@jest/globals';
-import { Client } from 'pg';
 import {
   type App,
   type Attempt,
@@ -18,7 +17,18 @@ import { IMS_DATABASE } from '#stack';
 import { type Customer } from '../../deploy/local/agents.js';
 import { type JobHistory } from '../../deploy/local/progress.js';
 import { buildAll, declareProduct, deploy, installOf, shopProduct } from '../../deploy/local/shop.js';
-import { ask, chapters, filesBelow, QUIET, readIfThere, START_MS, startWorld, until, type World } from './world.js';
+import {
+  ask,
+  chapters,
+  filesBelow,
+  query,
+  QUIET,
+  readIfThere,
+  START_MS,
+  startWorld,
+  until,
+  type World,
+} from './world.js';
 
 /** An output that is not secret: found wherever a secret one must not be, so the search does find things. */
 const OPEN_OUTPUT = 'shop.db.eu-central-1.internal';
@@ -238,16 +248,6 @@ function expectInOrder(histories: readonly JobHistory[]): void {
     }
   }
   expect(histories.some(({ job }) => job.depends_on.length > 0)).toBe(true);
-}
-
-async function query<T extends object>(url: string, sql: string, params: unknown[] = []): Promise<T[]> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query<T>(sql, params)).rows;
-  } finally {
-    await client.end();
-  }
 }
 
 /** The tables that hold a text in any column, in any schema of the database. */

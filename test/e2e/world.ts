@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { it } from '@jest/globals';
+import { Client } from 'pg';
 import {
   type App,
   type Build,
@@ -248,5 +249,16 @@ export function readIfThere(file: string): Buffer {
     return readFileSync(file);
   } catch {
     return Buffer.alloc(0);
+  }
+}
+
+/** One statement on a connection of its own, as the owner of the database would look into it. */
+export async function query<T extends object>(url: string, sql: string, params: unknown[] = []): Promise<T[]> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query<T>(sql, params)).rows;
+  } finally {
+    await client.end();
   }
 }
