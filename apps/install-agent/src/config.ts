@@ -16,6 +16,6 @@ export class InstallAgentConfig {
   @EnvInt({ default: 300, min: 1, max: 86_400 }) READY_SECONDS: number;
   /** One run of terraform. */
   @EnvInt({ default: 3_600, min: 1, max: 86_400 }) TERRAFORM_SECONDS: number;
-  /** PEM of a private CA for the server, NATS and registry-token. */
+  /** PEM of a private CA for the server, NATS, registry-token and both registries. */
   @EnvText({ optional: true }) CA_FILE?: string;
 }

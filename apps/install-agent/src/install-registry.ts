@@ -52,10 +52,12 @@ export class InstallRegistry {
     url: string,
     private readonly signer: RegistryTokenSigner,
     private readonly nodeSecret: string,
+    ca: string | undefined,
   ) {
     this.host = new URL(url).host;
     this.client = new RegistryClient({
       baseUrl: url,
+      ...(ca === undefined ? {} : { ca }),
       credential: {
         kind: 'bearer',
         token: (access) => signer.sign({ subject: ISSUER, access, lifeSeconds: OWN_LIFE_SECONDS }),
@@ -63,7 +65,7 @@ export class InstallRegistry {
     });
   }
 
-  static async open(url: string, stateDir: string): Promise<InstallRegistry> {
+  static async open(url: string, stateDir: string, caFile?: string): Promise<InstallRegistry> {
     const { key, certificate, nodeSecret } = files(stateDir);
     await Promise.all([assertPrivate(key), assertPrivate(nodeSecret)]);
     const signer = createRegistryTokenSigner({
@@ -72,7 +74,8 @@ export class InstallRegistry {
       issuer: ISSUER,
       service: SERVICE,
     });
-    return new InstallRegistry(url, signer, (await readFile(nodeSecret, 'utf8')).trim());
+    const ca = caFile === undefined ? undefined : await readFile(caFile, 'utf8');
+    return new InstallRegistry(url, signer, (await readFile(nodeSecret, 'utf8')).trim(), ca);
   }
 
   /** Serves the token realm for nodes: `GET /token` with Basic `node:<secret>` gives pull rights and no others. */

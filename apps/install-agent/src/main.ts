@@ -15,7 +15,7 @@ const argv = process.argv.slice(2);
 async function run(identity: Identity, stateDir: string): Promise<void> {
   const config = loadConfig(InstallAgentConfig, process.env);
   await makeRegistryKeys(stateDir);
-  const registry = await InstallRegistry.open(config.INSTALL_REGISTRY_URL, stateDir);
+  const registry = await InstallRegistry.open(config.INSTALL_REGISTRY_URL, stateDir, config.CA_FILE);
   const realm = await registry.serve(config.HTTP_HOST, config.HTTP_PORT);
   const module = AgentModule.forAgent({
     agent: { stateDir, version: VERSION, ...(config.CA_FILE === undefined ? {} : { caFile: config.CA_FILE }) },

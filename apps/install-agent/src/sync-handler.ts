@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { Injectable } from '@nestjs/common';
 import { Identity, RegistryTokens, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
 import { ImsError, type JsonObject } from '#contracts';
 import { copyArtifact, RegistryClient } from '#oci';
+import { InstallAgentConfig } from './config.js';
 import { InstallRegistry } from './install-registry.js';
 import { artifactOf, verifyProvenance } from './verification.js';
 
@@ -19,6 +21,7 @@ export class SyncHandler implements JobHandler {
     private readonly identity: Identity,
     private readonly tokens: RegistryTokens,
     private readonly registry: InstallRegistry,
+    private readonly config: InstallAgentConfig,
   ) {}
 
   steps(): readonly StepDefinition[] {
@@ -60,9 +63,11 @@ export class SyncHandler implements JobHandler {
     step.secrets.add(issued.token);
     const access = await this.tokens.redeemPullToken(issued.token, randomUUID(), step.signal);
     step.secrets.add(access.registry_token);
+    const { CA_FILE } = this.config;
     const vendor = {
       client: new RegistryClient({
         baseUrl: access.registry_url,
+        ...(CA_FILE === undefined ? {} : { ca: await readFile(CA_FILE, 'utf8') }),
         credential: { kind: 'bearer', token: () => Promise.resolve(access.registry_token) },
       }),
       repository: access.repository,

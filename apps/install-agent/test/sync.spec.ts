@@ -19,7 +19,7 @@ let world: World;
 let sync: SyncHandler;
 beforeAll(async () => {
   world = await startWorld();
-  sync = new SyncHandler(world.identity, world.tokens, world.registry);
+  sync = new SyncHandler(world.identity, world.tokens, world.registry, world.config);
 });
 afterAll(() => world.stop());
 
