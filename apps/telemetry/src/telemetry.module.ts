@@ -1,7 +1,7 @@
-import { Module, type DynamicModule, type OnApplicationBootstrap } from '@nestjs/common';
+import { Module, type DynamicModule } from '@nestjs/common';
 import { type NestFastifyApplication } from '@nestjs/platform-fastify';
-import { MessagingModule, RawPublisher } from '#messaging';
-import { Database, PersistenceModule } from '#persistence';
+import { MessagingModule } from '#messaging';
+import { PersistenceModule } from '#persistence';
 import { startService } from '#platform';
 import { TelemetryConfig } from './config.js';
 import { History } from './history.js';
@@ -10,12 +10,7 @@ import { MIGRATIONS } from './migrations.js';
 import { AgentVitals } from './vitals.js';
 
 @Module({})
-export class TelemetryModule implements OnApplicationBootstrap {
-  constructor(
-    private readonly database: Database,
-    private readonly publisher: RawPublisher,
-  ) {}
-
+export class TelemetryModule {
   static with(config: TelemetryConfig): DynamicModule {
     return {
       module: TelemetryModule,
@@ -30,10 +25,6 @@ export class TelemetryModule implements OnApplicationBootstrap {
       ],
       providers: [{ provide: TelemetryConfig, useValue: config }, Logs, History, AgentVitals],
     };
-  }
-
-  onApplicationBootstrap(): void {
-    this.database.startRelay(this.publisher);
   }
 }
 
