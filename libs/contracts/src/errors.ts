@@ -308,6 +308,18 @@ export const ERRORS = {
     title: 'What was planned is not what would be applied now.',
     next: 'Deploy again to make a new plan.',
   },
+  policy_refused: {
+    status: 403,
+    retry: 'human',
+    title: 'The customer does not allow this job.',
+    next: 'Ask the customer to change the policy on the agent’s host; nobody else can.',
+  },
+  held_by_customer: {
+    status: 409,
+    retry: 'human',
+    title: 'The customer holds this job back.',
+    next: 'Ask the customer: the hold ends on the agent’s host, or at the time it names.',
+  },
   agent_error: {
     status: 500,
     retry: 'human',

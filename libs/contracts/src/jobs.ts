@@ -56,7 +56,8 @@ export const JOB_STATUSES = [
   'skipped',
 ] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
-export const ATTEMPT_STATUSES = ['running', 'succeeded', 'failed', 'cancelled', 'lost'] as const;
+/** `deferred`: the agent gave the job back because its customer's policy does not let it go on now. */
+export const ATTEMPT_STATUSES = ['running', 'succeeded', 'failed', 'cancelled', 'deferred', 'lost'] as const;
 export type AttemptStatus = (typeof ATTEMPT_STATUSES)[number];
 
 export const WAITING_REASONS = [
@@ -67,6 +68,10 @@ export const WAITING_REASONS = [
   'agent_busy',
   'retry_delayed',
   'awaiting_claim',
+  'token_tampered',
+  'customer_paused',
+  'customer_window',
+  'awaiting_customer_approval',
   'running',
   'cancelling',
 ] as const;
@@ -75,6 +80,23 @@ export class WaitingReason {
   @OneOf(WAITING_REASONS) code: (typeof WAITING_REASONS)[number];
   @Text(0, 500) detail: string;
   @Text(0, 500) unblock: string;
+}
+export const HOLD_CODES = [
+  'token_tampered',
+  'customer_paused',
+  'customer_window',
+  'awaiting_customer_approval',
+] as const satisfies readonly (typeof WAITING_REASONS)[number][];
+/**
+ * What keeps a job from being offered. `token_tampered` is lifted by a person at the vendor (`resume_job`); the
+ * customer's by the customer alone: at `until`, or when the agent says that its policy or its approvals changed.
+ */
+export class Hold {
+  @OneOf(HOLD_CODES) code: (typeof HOLD_CODES)[number];
+  @Text(0, 500) detail: string;
+  @Optional() @Time() until?: string;
+  /** awaiting_customer_approval: the plan that the customer is asked about. */
+  @Optional() @Digest() plan_digest?: string;
 }
 export class JobComponent {
   @IdOf('component') id: ComponentId;
@@ -94,6 +116,7 @@ export class Job {
   @Nested(() => JobComponent) component: JobComponent;
   @TextList(200, 40) depends_on: JobId[];
   @Optional() @Nested(() => WaitingReason) waiting_reason?: WaitingReason;
+  @Optional() @Nested(() => Hold) hold?: Hold;
   @Optional() @Nested(() => Problem) error?: Problem;
   @Optional() @Json() result?: JsonObject;
   @Time() created_at: string;
@@ -320,11 +343,14 @@ export const jobStep = streamMessage({
   consumers: ['job-scheduler'],
 });
 
-export const OUTCOMES = ['succeeded', 'failed', 'cancelled'] as const;
+/** `deferred`: not now, says the customer's policy; the job is queued again and held as `hold` says. */
+export const OUTCOMES = ['succeeded', 'failed', 'cancelled', 'deferred'] as const;
 export class JobResult extends HeldAttempt {
   @Text(8, 60) session_id: string;
   @OneOf(OUTCOMES) outcome: (typeof OUTCOMES)[number];
   @Optional() @Nested(() => Problem) error?: Problem;
+  /** With `deferred` only. */
+  @Optional() @Nested(() => Hold) hold?: Hold;
   /** build: BuildOutcome. sync: SyncOutcome. apply, destroy: ApplyOutcome. */
   @Json(256 * 1024) result: JsonObject;
 }
@@ -383,6 +409,36 @@ export const jobCancel = signal({
   from: ['job-scheduler'],
   to: BOTH,
 });
+
+/** The customer's policy as the agent applies it: for both sides to see, changed on the agent's host only. */
+export class CustomerPolicyReport {
+  @Text(8, 60) session_id: string;
+  /** The policy in force, and what waits for the customer's approval. */
+  @Json() policy: JsonObject;
+}
+export class CustomerPolicyReceipt {
+  /** Jobs of this agent whose customer hold was lifted and that are offered again; the agent checks each anew. */
+  @Int(0, 1_000_000) lifted: number;
+}
+/** At each start, and after each change of the policy file, a pause or an approval. */
+export const reportPolicy = rpc('policy', CustomerPolicyReport, CustomerPolicyReceipt);
+
+export class HoldJob extends JobRef {
+  @Nested(() => Hold) hold: Hold;
+}
+/** registry-token saw somebody else present a token of this job: stop what runs, and wait for a person. */
+export const holdJob = call({
+  name: 'scheduler.hold_job',
+  version: 1,
+  subject: 'ims.v1.svc.job_scheduler.hold_job',
+  body: HoldJob,
+  reply: Job,
+  from: ['registry-token'],
+  servedBy: 'job-scheduler',
+  timeoutMs: 5_000,
+});
+/** A person at the vendor lifts `token_tampered`. Holds of the customer answer `held_by_customer`. */
+export const resumeHeldJob = toScheduler('resume_job', JobRef, Job);
 
 export class Beat {
   @Text(8, 60) session_id: string;
