@@ -36,3 +36,15 @@ export { waitingReason, type WaitingFacts } from './waiting.js';
 export { checkDeclarations, resolveInputs, type DeclaredInput } from './inputs.js';
 export { checkComponentSpec, graphComponent } from './component.js';
 export { builderIdOf, buildTypeOf, isImageReference } from './provenance.js';
+export {
+  CustomerPolicy,
+  decidePlan,
+  decidePolicy,
+  isPaused,
+  readPolicy,
+  type JobFacts,
+  type PlanAnswer,
+  type PlanFacts,
+  type PolicyDecision,
+} from './policy.js';
+export { windowAt, type WeeklyWindow, type WindowState } from './windows.js';
