@@ -15,6 +15,7 @@ export {
   decideJob,
   jobMachine,
   attemptMachine,
+  isCustomerHold,
   type Fault,
   type JobState,
   type JobEvent,

@@ -1,23 +1,36 @@
-import { type AttemptStatus, type ErrorCode, type JobKind, type JobStatus } from '#contracts';
+import { type AttemptStatus, type ErrorCode, type Hold, type JobKind, type JobStatus } from '#contracts';
 import { defineMachine, type Decision } from './machine.js';
 import { afterFailure } from './retry.js';
 
 /**
  * `unblocked`: all dependencies succeeded. `repeated`: an attempt is over and the job waits for the next. `withdrawn`:
  * cancelled when nothing runs; kept apart from `cancelled`, which only a running attempt can report, so that the late
- * word of a lost attempt does not end a job that is queued again.
+ * word of a lost attempt does not end a job that is queued again. `held` and `lifted` change no status: a hold comes on
+ * top of it.
  */
 type JobStep =
-  'unblocked' | 'skipped' | 'granted' | 'repeated' | 'stopping' | 'succeeded' | 'failed' | 'cancelled' | 'withdrawn';
+  | 'unblocked'
+  | 'skipped'
+  | 'granted'
+  | 'repeated'
+  | 'stopping'
+  | 'succeeded'
+  | 'failed'
+  | 'cancelled'
+  | 'withdrawn'
+  | 'held'
+  | 'lifted';
 
 export const jobMachine = defineMachine<JobStatus, JobStep>({
   name: 'job',
   initial: ['blocked', 'queued'],
   finals: ['succeeded', 'failed', 'cancelled', 'skipped'],
   from: {
-    blocked: { unblocked: 'queued', skipped: 'skipped', withdrawn: 'cancelled' },
-    queued: { granted: 'running', withdrawn: 'cancelled' },
+    blocked: { unblocked: 'queued', skipped: 'skipped', withdrawn: 'cancelled', held: 'blocked', lifted: 'blocked' },
+    queued: { granted: 'running', withdrawn: 'cancelled', held: 'queued', lifted: 'queued' },
+    // Held while it runs: the agent is told to stop, and the job goes back to the queue instead of ending.
     running: {
+      held: 'running',
       repeated: 'queued',
       stopping: 'cancelling',
       succeeded: 'succeeded',
@@ -33,15 +46,16 @@ export const jobMachine = defineMachine<JobStatus, JobStep>({
   },
 });
 
-export const attemptMachine = defineMachine<AttemptStatus, 'succeeded' | 'failed' | 'cancelled' | 'lost'>({
+export const attemptMachine = defineMachine<AttemptStatus, 'succeeded' | 'failed' | 'cancelled' | 'deferred' | 'lost'>({
   name: 'attempt',
   initial: ['running'],
-  finals: ['succeeded', 'failed', 'cancelled', 'lost'],
+  finals: ['succeeded', 'failed', 'cancelled', 'deferred', 'lost'],
   from: {
-    running: { succeeded: 'succeeded', failed: 'failed', cancelled: 'cancelled', lost: 'lost' },
+    running: { succeeded: 'succeeded', failed: 'failed', cancelled: 'cancelled', deferred: 'deferred', lost: 'lost' },
     succeeded: {},
     failed: {},
     cancelled: {},
+    deferred: {},
     lost: {},
   },
 });
@@ -60,7 +74,18 @@ export interface JobState {
   readonly failures: number;
   /** Not to be granted before this time: the back-off after a failed attempt. */
   readonly notBefore: number;
+  /** What keeps the job from being offered; never on a job that is being cancelled or has ended. */
+  readonly hold?: Hold | undefined;
 }
+
+/** Which party may lift a hold: the customer alone, or a person at the vendor. */
+export const isCustomerHold = (hold: Pick<Hold, 'code'>): boolean => hold.code !== 'token_tampered';
+
+/**
+ * A job that its agent defers to a time that is almost there is not offered before this: an agent with a wrong clock
+ * would else take and give it back without end.
+ */
+const SHORTEST_HOLD_MS = 1_000;
 
 export type JobEvent =
   | { readonly type: 'dependencies_succeeded' }
@@ -72,7 +97,15 @@ export type JobEvent =
       readonly outcome: 'succeeded' | 'failed' | 'cancelled';
       readonly fault?: Fault;
     }
+  /** The agent gives the job back: its customer's policy does not let it go on now. */
+  | { readonly type: 'result'; readonly attempt: number; readonly outcome: 'deferred'; readonly hold: Hold }
   | { readonly type: 'lease_ended'; readonly attempt: number }
+  /** A token of the job was in wrong hands: nothing of it goes on until a person says so. */
+  | { readonly type: 'hold'; readonly hold: Hold }
+  /** A person at the vendor lifts the hold. */
+  | { readonly type: 'resume' }
+  /** The customer's hold is over: its time has come, or the agent has reported its policy since. */
+  | { readonly type: 'lift'; readonly by: 'time' | 'report' }
   | { readonly type: 'cancel'; readonly force: boolean; readonly reason: string };
 
 /** What must be done, in the same transaction as the new state. */
@@ -91,7 +124,7 @@ export type JobEffect =
   /** The job is over: look at what depended on it. */
   | { readonly type: 'ended'; readonly fault?: Fault };
 
-export type JobRefusal = Extract<ErrorCode, 'job_not_claimable' | 'stale_attempt' | 'conflict'>;
+export type JobRefusal = Extract<ErrorCode, 'job_not_claimable' | 'stale_attempt' | 'held_by_customer' | 'conflict'>;
 export type JobDecision = Decision<JobState, JobEffect, JobRefusal>;
 
 const UNCONFIRMED: Fault = {
@@ -102,15 +135,17 @@ const LOST: Fault = { code: 'lease_expired', detail: 'the agent did not renew it
 
 /**
  * What follows from an event, for one job. Every event gives a new state or a refusal by code: `job_not_claimable`
- * (claim), `stale_attempt` (a message of an attempt that is not the running one), `conflict` (the rest).
+ * (claim), `stale_attempt` (a message of an attempt that is not the running one), `held_by_customer` (resume),
+ * `conflict` (the rest).
  */
 export function decideJob(state: JobState, event: JobEvent, now: number): JobDecision {
   switch (event.type) {
     case 'dependencies_succeeded':
-      return step(state, 'unblocked', 'conflict', {}, [{ type: 'offer', afterMs: 0 }]);
+      return step(state, 'unblocked', 'conflict', {}, offerOf(state, now));
     case 'dependency_failed':
       return step(state, 'skipped', 'conflict', {}, [{ type: 'ended', fault: event.fault }]);
     case 'claim': {
+      if (state.hold) return { refusal: 'job_not_claimable', detail: `the job is held: ${state.hold.code}` };
       if (state.notBefore > now)
         return { refusal: 'job_not_claimable', detail: 'the job waits before it is tried again' };
       const attempt = state.attempt + 1;
@@ -127,10 +162,7 @@ export function decideJob(state: JobState, event: JobEvent, now: number): JobDec
           { type: 'ended', fault: UNCONFIRMED },
         ]);
       }
-      return step(state, 'repeated', 'stale_attempt', {}, [
-        { ...over, fault: LOST },
-        { type: 'offer', afterMs: 0 },
-      ]);
+      return step(state, 'repeated', 'stale_attempt', {}, [{ ...over, fault: LOST }, ...offerOf(state, now)]);
     }
     case 'cancel': {
       const { force, reason } = event;
@@ -140,12 +172,47 @@ export function decideJob(state: JobState, event: JobEvent, now: number): JobDec
       const fault = { code: 'cancelled', detail: reason };
       return step(state, 'withdrawn', 'conflict', {}, [{ type: 'ended', fault }]);
     }
+    case 'hold':
+    case 'resume':
+    case 'lift':
+      return decideHold(state, event, now);
   }
 }
+
+function decideHold(
+  state: JobState,
+  event: Extract<JobEvent, { type: 'hold' | 'resume' | 'lift' }>,
+  now: number,
+): JobDecision {
+  const { hold } = state;
+  const conflict = (detail: string): JobDecision => ({ refusal: 'conflict', detail });
+  if (event.type === 'hold') {
+    if (isCustomerHold(event.hold)) return conflict('a hold of the customer comes with the result of an attempt');
+    if (hold && !isCustomerHold(hold)) return conflict('the job is held already');
+    const { attempt, status } = state;
+    const stop: JobEffect = { type: 'stop_agent', attempt, force: false, reason: event.hold.detail };
+    return step(state, 'held', 'conflict', { hold: event.hold }, status === 'running' ? [stop] : []);
+  }
+  if (!hold) return conflict('the job is not held');
+  if (event.type === 'resume') {
+    if (isCustomerHold(hold)) return { refusal: 'held_by_customer', detail: hold.detail };
+    if (state.status === 'running') return conflict(`attempt ${state.attempt} is still being stopped`);
+  } else {
+    if (!isCustomerHold(hold)) return conflict('a person at the vendor lifts this hold');
+    const tooEarly = hold.until === undefined || Date.parse(hold.until) > now;
+    if (event.by === 'time' && tooEarly) return conflict(`the job is held until ${hold.until ?? 'somebody acts'}`);
+  }
+  const free = { ...state, hold: undefined };
+  return step(free, 'lifted', 'conflict', {}, state.status === 'queued' ? offerOf(free, now) : []);
+}
+
+/** How an attempt fails whose tokens were revoked together with the hold: the hold's doing, not the job's. */
+const CUT_OFF: ReadonlySet<string> = new Set<ErrorCode>(['pull_token_refused', 'registry_denied']);
 
 function decideResult(state: JobState, event: Extract<JobEvent, { type: 'result' }>, now: number): JobDecision {
   const { attempt, outcome } = event;
   if (attempt !== state.attempt) return stale(state, attempt);
+  if (outcome === 'deferred') return decideDeferral(state, event, now);
   if (outcome === 'succeeded') {
     const over = { type: 'end_attempt', attempt, status: 'succeeded' } as const;
     return step(state, 'succeeded', 'stale_attempt', {}, [over, { type: 'ended' }]);
@@ -153,20 +220,48 @@ function decideResult(state: JobState, event: Extract<JobEvent, { type: 'result'
   if (outcome === 'cancelled') {
     const fault = event.fault ?? { code: 'cancelled', detail: 'the agent stopped the job' };
     const over = { type: 'end_attempt', attempt, status: 'cancelled', fault } as const;
+    if (state.hold) return step(state, 'repeated', 'stale_attempt', {}, [over]);
     return step(state, 'cancelled', 'stale_attempt', {}, [over, { type: 'ended', fault }]);
   }
   const fault = event.fault ?? { code: 'agent_error', detail: 'the agent gave no reason' };
   const over = { type: 'end_attempt', attempt, status: 'failed', fault } as const;
+  if (state.hold && state.status === 'running' && CUT_OFF.has(fault.code)) {
+    return step(state, 'repeated', 'stale_attempt', {}, [over]);
+  }
   const again = afterFailure(state.kind, state.failures, fault.code);
   const failures = state.failures + 1;
   if (again.retry && state.status === 'running') {
     const change = { failures, notBefore: now + again.afterMs };
-    return step(state, 'repeated', 'stale_attempt', change, [over, { type: 'offer', afterMs: again.afterMs }]);
+    return step(state, 'repeated', 'stale_attempt', change, [over, ...offerOf({ ...state, ...change }, now)]);
   }
   // It would have been tried again, and nobody wants that any more: the cancel decides.
   const last = again.retry ? 'cancelled' : 'failed';
   return step(state, last, 'stale_attempt', { failures }, [over, { type: 'ended', fault }]);
 }
+
+/** Not a failure, and no try is used up. A hold that is there already is the graver one and stays. */
+function decideDeferral(
+  state: JobState,
+  { attempt, hold }: Extract<JobEvent, { outcome: 'deferred' }>,
+  now: number,
+): JobDecision {
+  const fault: Fault = { code: 'held_by_customer', detail: hold.detail };
+  const over = { type: 'end_attempt', attempt, status: 'deferred', fault } as const;
+  if (state.status === 'cancelling') {
+    return step(state, 'cancelled', 'stale_attempt', {}, [
+      over,
+      { type: 'ended', fault: { code: 'cancelled', detail: `the agent had given the job back: ${hold.detail}` } },
+    ]);
+  }
+  const earliest = now + SHORTEST_HOLD_MS;
+  const soon = hold.until !== undefined && Date.parse(hold.until) < earliest;
+  const own = soon ? { ...hold, until: new Date(earliest).toISOString() } : hold;
+  return step(state, 'repeated', 'stale_attempt', { hold: state.hold ?? own }, [over]);
+}
+
+/** An offer, when its time has come; none while the job is held. */
+const offerOf = ({ hold, notBefore }: JobState, now: number): JobEffect[] =>
+  hold ? [] : [{ type: 'offer', afterMs: Math.max(0, notBefore - now) }];
 
 function step(
   state: JobState,
@@ -177,7 +272,9 @@ function step(
 ): JobDecision {
   const status = jobMachine.next(state.status, by);
   if (!status) return { refusal, detail: `the job is ${state.status}` };
-  return { next: { ...state, ...change, status }, effects };
+  const next = { ...state, ...change, status };
+  const over = status === 'cancelling' || jobMachine.isFinal(status);
+  return { next: over ? { ...next, hold: undefined } : next, effects };
 }
 const stale = (state: JobState, attempt: number): JobDecision => ({
   refusal: 'stale_attempt',

@@ -1,7 +1,7 @@
-import { ERROR_CODES, ERRORS, JOB_KINDS, type JobStatus } from '#contracts';
+import { ATTEMPT_STATUSES, ERROR_CODES, ERRORS, HOLD_CODES, JOB_KINDS, type Hold, type JobStatus } from '#contracts';
 import fc from 'fast-check';
 import { deploymentMachine, settleDeployment, buildStatusOf, type DeploymentJob } from './deployment.js';
-import { attemptMachine, decideJob, jobMachine, type JobEvent, type JobState } from './job.js';
+import { attemptMachine, decideJob, isCustomerHold, jobMachine, type JobEvent, type JobState } from './job.js';
 import { defineMachine } from './machine.js';
 import { isSilent, presenceMachine } from './presence.js';
 import { judgeRenewal, selfFenceAt } from './leases.js';
@@ -23,6 +23,7 @@ describe('a machine', () => {
   it('of each kind has the states of the wire', () => {
     expect(jobMachine.finals).toEqual(['succeeded', 'failed', 'cancelled', 'skipped']);
     expect(attemptMachine.next('running', 'lost')).toBe('lost');
+    expect(attemptMachine.finals.toSorted()).toEqual(ATTEMPT_STATUSES.filter((one) => one !== 'running').toSorted());
     expect(deploymentMachine.next('succeeded', 'cancel')).toBeUndefined();
     expect(presenceMachine.next('revoked', 'seen')).toBeUndefined();
     expect(presenceMachine.next('revoked', 'enrol')).toBe('offline');
@@ -33,6 +34,14 @@ describe('a machine', () => {
 const codes = fc.constantFrom(...ERROR_CODES, 'a_code_of_a_newer_agent');
 const fault = fc.option(fc.record({ code: codes, detail: fc.string() }), { nil: undefined });
 const attempt = fc.integer({ min: 0, max: 6 });
+const hold: fc.Arbitrary<Hold> = fc.record(
+  {
+    code: fc.constantFrom(...HOLD_CODES),
+    detail: fc.string({ maxLength: 40 }),
+    until: fc.nat(3_000_000).map((ms) => new Date(ms).toISOString()),
+  },
+  { requiredKeys: ['code', 'detail'] },
+);
 const event: fc.Arbitrary<JobEvent> = fc.oneof(
   fc.constant<JobEvent>({ type: 'dependencies_succeeded' }),
   fc.record({
@@ -52,6 +61,18 @@ const event: fc.Arbitrary<JobEvent> = fc.oneof(
       { requiredKeys: ['type', 'attempt', 'outcome'] },
     ),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      type: fc.constant('result' as const),
+      attempt,
+      outcome: fc.constant('deferred' as const),
+      hold: hold.filter(isCustomerHold),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ type: fc.constant('hold' as const), hold }) },
+  fc.constant<JobEvent>({ type: 'resume' }),
+  { weight: 2, arbitrary: fc.record({ type: fc.constant('lift' as const), by: fc.constantFrom('time', 'report') }) },
   { weight: 3, arbitrary: fc.record({ type: fc.constant('lease_ended' as const), attempt }) },
   fc.record({ type: fc.constant('cancel' as const), force: fc.boolean(), reason: fc.string() }),
 );
@@ -74,9 +95,20 @@ describe('a job', () => {
           now += later;
           const decision = decideJob(state, happened, now);
           if ('refusal' in decision) {
-            expect(['job_not_claimable', 'stale_attempt', 'conflict']).toContain(decision.refusal);
+            expect(['job_not_claimable', 'stale_attempt', 'held_by_customer', 'conflict']).toContain(decision.refusal);
             continue;
           }
+          const { next } = decision;
+          if (happened.type === 'claim') expect(state.hold).toBeUndefined();
+          // Who may lift what: a person a tampered token, the customer (or its time) its own; an end lifts all.
+          const over = next.status === 'cancelling' || jobMachine.isFinal(next.status);
+          if (over) expect(next.hold).toBeUndefined();
+          if (state.hold && !next.hold && !over) {
+            expect(happened.type).toBe(isCustomerHold(state.hold) ? 'lift' : 'resume');
+          }
+          expect(next.failures - state.failures).toBeLessThanOrEqual(
+            happened.type === 'result' && happened.outcome === 'failed' ? 1 : 0,
+          );
           expect(jobMachine.isFinal(state.status)).toBe(false);
           expect(decision.next.attempt).toBeGreaterThanOrEqual(state.attempt);
           const of = (type: string): number => decision.effects.filter((effect) => effect.type === type).length;
@@ -86,7 +118,7 @@ describe('a job', () => {
           expect(decision.next.attempt - state.attempt).toBe(of('start_attempt'));
           // Whoever waits for the job is told once; whoever may take it is told each time.
           expect(of('ended')).toBe(jobMachine.isFinal(decision.next.status) ? 1 : 0);
-          expect(of('offer')).toBe(decision.next.status === 'queued' ? 1 : 0);
+          expect(of('offer')).toBe(next.status === 'queued' && !next.hold ? 1 : 0);
           state = decision.next;
         }
       }),
@@ -119,6 +151,83 @@ describe('a job', () => {
     expect(statusAfter(running, { type: 'lease_ended', attempt: 1 })).toBe('stale_attempt');
     expect(statusAfter(running, { type: 'claim' })).toBe('job_not_claimable');
     expect(statusAfter({ ...running, status: 'queued', notBefore: 1001 }, { type: 'claim' })).toBe('job_not_claimable');
+  });
+
+  describe('that is held', () => {
+    const tampered: Hold = { code: 'token_tampered', detail: 'tok_1 was presented twice' };
+    const paused: Hold = { code: 'customer_paused', detail: 'audit week' };
+    const queued = { ...running, status: 'queued' } as const;
+    const after = (state: JobState, ...events: JobEvent[]): JobState =>
+      events.reduce((before, happened) => {
+        const decision = decideJob(before, happened, 1_000);
+        if ('refusal' in decision) throw new Error(`${happened.type}: ${decision.refusal} ${decision.detail}`);
+        return decision.next;
+      }, state);
+    const stopped = after(running, { type: 'hold', hold: tampered });
+
+    it('by a tampered token is stopped where it runs, and goes back to the queue however the attempt ends', () => {
+      const decision = decideJob(running, { type: 'hold', hold: tampered }, 0);
+      expect(decision).toMatchObject({
+        next: { status: 'running', hold: tampered },
+        effects: [{ type: 'stop_agent', attempt: 2, reason: tampered.detail }],
+      });
+      const failed = (code: string): JobEvent => ({
+        type: 'result',
+        attempt: 2,
+        outcome: 'failed',
+        fault: { code, detail: '' },
+      });
+      const ends: JobEvent[] = [
+        { type: 'result', attempt: 2, outcome: 'cancelled' },
+        { type: 'result', attempt: 2, outcome: 'deferred', hold: paused },
+        { type: 'lease_ended', attempt: 2 },
+        failed('registry_unavailable'),
+        failed('pull_token_refused'),
+      ];
+      for (const end of ends) {
+        const back = after(stopped, end);
+        expect([end, back.status, back.hold]).toEqual([end, 'queued', tampered]);
+        expect(statusAfter(back, { type: 'claim' })).toBe('job_not_claimable');
+      }
+      expect(after(stopped, failed('registry_unavailable')).notBefore).toBeGreaterThan(1_000);
+      expect(after(stopped, failed('pull_token_refused')).failures).toBe(0);
+      expect(statusAfter(stopped, failed('apply_failed'))).toBe('failed');
+      expect(statusAfter(stopped, { type: 'result', attempt: 2, outcome: 'succeeded' })).toBe('succeeded');
+    });
+
+    it('is offered again by the person that resumes it, not before the attempt has ended, after its back-off', () => {
+      expect(statusAfter(stopped, { type: 'resume' })).toBe('conflict');
+      const back = after(stopped, { type: 'lease_ended', attempt: 2 });
+      expect(decideJob({ ...back, notBefore: 1_500 }, { type: 'resume' }, 1_000)).toMatchObject({
+        next: { status: 'queued', hold: undefined },
+        effects: [{ type: 'offer', afterMs: 500 }],
+      });
+      const blocked = after({ ...queued, status: 'blocked' }, { type: 'hold', hold: tampered });
+      expect(decideJob(blocked, { type: 'dependencies_succeeded' }, 0)).toMatchObject({ effects: [] });
+      expect(decideJob(blocked, { type: 'resume' }, 0)).toMatchObject({ next: { status: 'blocked' }, effects: [] });
+      expect(statusAfter(queued, { type: 'resume' })).toBe('conflict');
+    });
+
+    it('by the customer waits for the customer alone, or for its time', () => {
+      const deferred = (why: Hold): JobEvent => ({ type: 'result', attempt: 2, outcome: 'deferred', hold: why });
+      const back = after(running, deferred(paused));
+      expect(back).toMatchObject({ status: 'queued', failures: 0, hold: paused });
+      expect(statusAfter(back, { type: 'resume' })).toBe('held_by_customer');
+      expect(statusAfter(back, { type: 'lift', by: 'time' })).toBe('conflict');
+      expect(statusAfter(back, { type: 'lift', by: 'report' })).toBe('queued');
+      const timed = after(running, deferred({ ...paused, until: new Date(5_000).toISOString() }));
+      expect('refusal' in decideJob(timed, { type: 'lift', by: 'time' }, 4_999)).toBe(true);
+      expect('refusal' in decideJob(timed, { type: 'lift', by: 'time' }, 5_000)).toBe(false);
+      // A time that is over makes no circle of taking and giving back.
+      const past = after(running, deferred({ ...paused, until: new Date(0).toISOString() }));
+      expect(past.hold?.until).toBe(new Date(2_000).toISOString());
+      // The graver hold takes the place of the lesser, and a cancel of both.
+      expect(after(back, { type: 'hold', hold: tampered }).hold).toEqual(tampered);
+      const cancel: JobEvent = { type: 'cancel', force: false, reason: '' };
+      expect(after(back, cancel)).toMatchObject({ status: 'cancelled', hold: undefined });
+      expect(after(stopped, cancel, deferred(paused))).toMatchObject({ status: 'cancelled', hold: undefined });
+      expect(statusAfter(queued, { type: 'hold', hold: paused })).toBe('conflict');
+    });
   });
 
   it('is tried again three times with growing back-off, only for errors that may pass', () => {

@@ -1,4 +1,4 @@
-import { JOB_STATUSES, parse, WAITING_REASONS, WaitingReason } from '#contracts';
+import { HOLD_CODES, JOB_STATUSES, parse, WAITING_REASONS, WaitingReason } from '#contracts';
 import fc from 'fast-check';
 import { jobMachine } from './job.js';
 import { waitingReason, type WaitingFacts } from './waiting.js';
@@ -16,6 +16,15 @@ const facts: fc.Arbitrary<WaitingFacts> = fc.record(
     slots: fc.constant(4),
     offers: fc.nat(9),
     notBefore: fc.constant('2026-01-01T00:00:00Z'),
+    hold: fc.record(
+      {
+        code: fc.constantFrom(...HOLD_CODES),
+        detail: fc.string({ minLength: 500, maxLength: 500 }),
+        until: fc.constant('2026-01-01T00:00:00Z'),
+        plan_digest: fc.constant(`sha256:${'0'.repeat(64)}`),
+      },
+      { requiredKeys: ['code', 'detail'] },
+    ),
   },
   { requiredKeys: ['status', 'attempt', 'blockedBy', 'agent', 'running', 'slots', 'offers'] },
 );
@@ -31,7 +40,7 @@ describe('waiting reasons', () => {
         parse(WaitingReason, reason, 'strict');
         seen.add(reason.code);
       }),
-      { numRuns: 1000 },
+      { numRuns: 5000 },
     );
     expect([...seen].sort()).toEqual([...WAITING_REASONS].sort());
   });
@@ -50,5 +59,34 @@ describe('waiting reasons', () => {
     const online = { ...queued, agent: { id: 'agt_1', presence: 'online' as const } };
     expect(waitingReason(online)?.code).toBe('agent_busy');
     expect(waitingReason({ ...online, running: 3 })?.detail).toBe('offered 1 time to agt_1');
+  });
+
+  it('say who lifts a hold, and how', () => {
+    const plan_digest = `sha256:${'1'.repeat(64)}`;
+    const held: WaitingFacts = {
+      status: 'queued',
+      attempt: 1,
+      blockedBy: [],
+      agent: { id: 'agt_1', presence: 'online' },
+      running: 0,
+      slots: 4,
+      offers: 0,
+      hold: { code: 'awaiting_customer_approval', detail: 'deletes 2', plan_digest },
+    };
+    expect(waitingReason(held)).toMatchObject({
+      code: 'awaiting_customer_approval',
+      detail: 'deletes 2',
+      unblock: expect.stringContaining(`install-agent approve ${plan_digest}`) as string,
+    });
+    const until = '2026-01-01T22:00:00.000Z';
+    const timed = { ...held, hold: { code: 'customer_window' as const, detail: 'closed', until } };
+    expect(waitingReason(timed)?.unblock).toContain(until);
+    // Only the agent can say that the customer's hold is over; a tampered token is the vendor's business at once.
+    const away = { id: 'agt_1', presence: 'offline' as const };
+    expect(waitingReason({ ...held, agent: away })?.code).toBe('agent_offline');
+    const tampered = { ...held, agent: away, hold: { code: 'token_tampered' as const, detail: 'tok_1' } };
+    expect(waitingReason(tampered)?.unblock).toContain('/resume');
+    expect(waitingReason({ ...tampered, status: 'running' })?.detail).toBe('tok_1; attempt 1 was told to stop');
+    expect(waitingReason({ ...tampered, status: 'cancelling' })?.code).toBe('cancelling');
   });
 });

@@ -1,4 +1,5 @@
-import { WaitingReason, type JobStatus } from '#contracts';
+import { WaitingReason, type Hold, type JobStatus } from '#contracts';
+import { isCustomerHold } from './job.js';
 import { type Presence } from './presence.js';
 
 /** What is known about a job that is not finished, when somebody asks why it does not go on. */
@@ -15,14 +16,16 @@ export interface WaitingFacts {
   readonly offers: number;
   /** Back-off after a failed attempt; absent when it is over. */
   readonly notBefore?: string;
+  readonly hold?: Hold;
 }
 
 /**
  * The one reason why a job does not go on, and what would unblock it; undefined exactly when the job is finished.
- * The order is that of what must be mended first: an agent that is away hides everything behind it.
+ * The order is that of what must be mended first: a token in wrong hands before all, then an agent that is away, which
+ * hides everything behind it.
  */
 export function waitingReason(facts: WaitingFacts): WaitingReason | undefined {
-  const { agent } = facts;
+  const { agent, hold } = facts;
   switch (facts.status) {
     case 'succeeded':
     case 'failed':
@@ -30,6 +33,7 @@ export function waitingReason(facts: WaitingFacts): WaitingReason | undefined {
     case 'skipped':
       return undefined;
     case 'running':
+      if (hold) return tampered(hold, `; attempt ${facts.attempt} was told to stop`);
       return reason('running', `attempt ${facts.attempt} runs at ${agent.id}`, 'Nothing to do: it ends by itself.');
     case 'cancelling':
       return reason(
@@ -45,7 +49,8 @@ export function waitingReason(facts: WaitingFacts): WaitingReason | undefined {
 }
 
 function queued(facts: WaitingFacts): WaitingReason {
-  const { agent } = facts;
+  const { agent, hold } = facts;
+  if (hold && !isCustomerHold(hold)) return tampered(hold);
   switch (agent.presence) {
     case 'never_enrolled':
       return reason(
@@ -62,6 +67,7 @@ function queued(facts: WaitingFacts): WaitingReason {
         'Start the agent, or check its connection to the server.',
       );
     case 'online':
+      if (hold) return reason(hold.code, hold.detail, byCustomer(hold));
       if (facts.notBefore) {
         return reason(
           'retry_delayed',
@@ -82,6 +88,17 @@ function queued(facts: WaitingFacts): WaitingReason {
         'The agent takes it in a moment; an offer that got lost is made again.',
       );
   }
+}
+
+function tampered({ code, detail }: Hold, more = ''): WaitingReason {
+  const unblock = 'Find out who has the token; then resume the job (POST /v1/jobs/{job_id}/resume) or cancel it.';
+  return reason(code, `${detail.slice(0, 400)}${more}`, unblock);
+}
+
+function byCustomer({ code, until, plan_digest }: Hold): string {
+  if (until !== undefined) return `It is offered again at ${until}, or when the customer changes its policy.`;
+  if (code !== 'awaiting_customer_approval') return 'The customer changes its policy on the agent’s host.';
+  return `The customer approves the plan on the agent’s host: install-agent approve ${plan_digest ?? 'DIGEST'}`;
 }
 
 /** Details are bounded on the wire (500); a job of a large graph may wait for 99 others. */
