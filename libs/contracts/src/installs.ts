@@ -30,6 +30,8 @@ export class Agent {
   @Optional() @Text(1, 60) version?: string;
   /** NATS public key (nkey) made on the agent's host. */
   @Optional() @Text(1, 100) public_key?: string;
+  /** What the customer allows, and what waits for its approval, as the agent reported it last. Not in lists. */
+  @Optional() @Json() customer_policy?: JsonObject;
   @Time() created_at: string;
 }
 
@@ -58,6 +60,8 @@ export class Install {
   /** The release that is fully deployed; absent before the first and after a teardown. */
   @Optional() @IdOf('release') release_id?: ReleaseId;
   @ListOf(() => InstallComponent, LIMITS.componentsPerApp) components: InstallComponent[];
+  /** As its agent reported it last. Not in lists. */
+  @Optional() @Json() customer_policy?: JsonObject;
   @Time() created_at: string;
 }
 
@@ -118,6 +122,10 @@ export class CancelRequest {
   @Optional() @Text(0, 500) reason?: string;
   /** Skip the polite signals: SIGKILL at once. */
   @Optional() @Flag() force?: boolean;
+}
+/** Why a person at the vendor lets a held job go on; recorded. */
+export class ResumeRequest {
+  @Optional() @Text(0, 500) reason?: string;
 }
 export class CancelDeployment extends DeploymentRef {
   @Nested(() => CancelRequest) cancel: CancelRequest;

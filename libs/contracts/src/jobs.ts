@@ -36,9 +36,10 @@ import {
   type EventId,
   type InstallId,
   type JobId,
+  type KeyId,
   type VendorId,
 } from './ids.js';
-import { CancelRequest } from './installs.js';
+import { CancelRequest, ResumeRequest } from './installs.js';
 import { LIMITS } from './limits.js';
 import { call, signal, streamMessage, type AgentKind, type Call } from './message.js';
 
@@ -437,8 +438,16 @@ export const holdJob = call({
   servedBy: 'job-scheduler',
   timeoutMs: 5_000,
 });
-/** A person at the vendor lifts `token_tampered`. Holds of the customer answer `held_by_customer`. */
-export const resumeHeldJob = toScheduler('resume_job', JobRef, Job);
+export class ResumeHeldJob extends JobRef {
+  @Nested(() => ResumeRequest) resume: ResumeRequest;
+  /** The key of the person that asks: the actor of the fact. */
+  @Optional() @IdOf('key') key_id?: KeyId;
+}
+/**
+ * A person at the vendor lifts `token_tampered`. Holds of the customer answer `held_by_customer`; a job that is not
+ * held, or whose attempt is still being stopped, `conflict`.
+ */
+export const resumeHeldJob = toScheduler('resume_job', ResumeHeldJob, Job);
 
 export class Beat {
   @Text(8, 60) session_id: string;
