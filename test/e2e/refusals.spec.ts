@@ -318,7 +318,7 @@ describe('what is wrong is refused at the right place, and nothing is left half 
         });
         const access = await agent.tokens.redeemPullToken(token, 'first-request');
         const { digest } = made!.components[0]!.artifact;
-        const bearer = { kind: 'bearer', token: () => Promise.resolve(access.registry_token) } as const;
+        const bearer = { kind: 'bearer', token: () => Promise.resolve(access.registry_token!) } as const;
         const vendorRegistry = new RegistryClient({ baseUrl: access.registry_url, credential: bearer });
         expect(await vendorRegistry.headManifest(access.repository, digest)).toMatchObject({ digest });
 

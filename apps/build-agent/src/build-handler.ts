@@ -12,7 +12,15 @@ import {
   type RegistryAccess,
 } from '#contracts';
 import { builderIdOf, buildTypeOf } from '#domain';
-import { attestArtifact, RegistryClient, type ArtifactSigner, type Provenance, type ResourceDescriptor } from '#oci';
+import {
+  attestArtifact,
+  authorizationOf,
+  RegistryClient,
+  secretsOf,
+  type ArtifactSigner,
+  type Provenance,
+  type ResourceDescriptor,
+} from '#oci';
 import { BuildAgentConfig } from './config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from './kind.js';
 import { Buildah, ContainerImage } from './kinds/container-image.js';
@@ -116,17 +124,17 @@ export class BuildHandler implements JobHandler {
     const ask = async (): Promise<{ access: RegistryAccess; until: number }> => {
       const until = performance.now() + TOKEN_USE_MS;
       const access = await this.tokens.requestPushToken(step.envelope, step.signal);
-      step.secrets.add(access.registry_token);
+      for (const secret of secretsOf(access)) step.secrets.add(secret);
       return { access, until };
     };
     let held = ask();
     const { access } = await held;
-    const token = async (): Promise<string> => {
+    const value = async (): Promise<string> => {
       if ((await held).until < performance.now()) held = ask();
-      return (await held).access.registry_token;
+      return authorizationOf((await held).access);
     };
     const { ca } = this.host;
-    const credential = { kind: 'bearer', token } as const;
+    const credential = { kind: 'header', value } as const;
     const client = new RegistryClient({
       baseUrl: access.registry_url,
       credential,

@@ -4,7 +4,7 @@ import { Injectable } from '@nestjs/common';
 import { Identity, privateDirectory, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
 import { ImsError, type ComponentKind, type JsonObject } from '#contracts';
 import { render } from '#domain';
-import { pullLayer, untarTo, unzipTo } from '#oci';
+import { pullLayer, registrySource, untarTo, unzipTo } from '#oci';
 import { ComponentStore, contains, textsOf } from './component-store.js';
 import { InstallAgentConfig } from './config.js';
 import { type Executor, type ExecutorContext, type Plan } from './executor.js';
@@ -49,7 +49,7 @@ export class Provisioning {
   async fetch(step: StepContext): Promise<JsonObject> {
     const { digest } = artifactOf(step);
     const from = { client: this.registry.client, repository: localRepository(step) };
-    await verifyProvenance(step, this.identity.enrolment, from);
+    await verifyProvenance(step, this.identity.enrolment, registrySource(from));
     const { layer } = this.executorOf(step);
     if (!layer) return { digest };
     const directory = join(step.workspace, 'artifact');

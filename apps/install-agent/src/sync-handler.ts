@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { Injectable } from '@nestjs/common';
 import { Identity, RegistryTokens, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
 import { ImsError, type JsonObject } from '#contracts';
-import { copyArtifact, RegistryClient } from '#oci';
+import { accessSource, copyFrom, registrySource, secretsOf, type ArtifactSource, type CopyResult } from '#oci';
 import { InstallAgentConfig } from './config.js';
 import { InstallRegistry } from './install-registry.js';
 import { artifactOf, verifyProvenance } from './verification.js';
@@ -41,7 +41,7 @@ export class SyncHandler implements JobHandler {
     const here = { client: this.registry.client, repository: localRepository(step) };
     if (!(await here.client.headManifest(here.repository, digest, { signal: step.signal }))) return { present: false };
     try {
-      await verifyProvenance(step, this.identity.enrolment, here);
+      await verifyProvenance(step, this.identity.enrolment, registrySource(here));
       return { present: true };
     } catch (error) {
       if (!(error instanceof ImsError) || error.code !== 'signature_invalid') throw error;
@@ -59,25 +59,7 @@ export class SyncHandler implements JobHandler {
       step.log('info', `${digest} is in the install's registry: nothing to fetch`);
       return { digest, bytes_copied: 0, blobs_copied: 0, blobs_skipped: 0 };
     }
-    const issued = await this.tokens.requestPullToken(step.envelope, step.signal);
-    step.secrets.add(issued.token);
-    const access = await this.tokens.redeemPullToken(issued.token, randomUUID(), step.signal);
-    step.secrets.add(access.registry_token);
-    const { CA_FILE } = this.config;
-    const vendor = {
-      client: new RegistryClient({
-        baseUrl: access.registry_url,
-        ...(CA_FILE === undefined ? {} : { ca: await readFile(CA_FILE, 'utf8') }),
-        credential: { kind: 'bearer', token: () => Promise.resolve(access.registry_token) },
-      }),
-      repository: access.repository,
-    };
-    await verifyProvenance(step, this.identity.enrolment, vendor);
-    const copied = await copyArtifact({
-      from: { ...vendor, digest },
-      to: { client: this.registry.client, repository: localRepository(step) },
-      signal: step.signal,
-    });
+    const copied = await this.copy(step, digest);
     step.log(
       'info',
       `copied ${copied.bytesCopied} bytes in ${copied.blobsCopied} blobs; ${copied.blobsSkipped} were there`,
@@ -88,5 +70,45 @@ export class SyncHandler implements JobHandler {
       blobs_copied: copied.blobsCopied,
       blobs_skipped: copied.blobsSkipped,
     };
+  }
+
+  /**
+   * With a large artifact on a slow line a right may end before the last blob has begun. What was copied stays, so a
+   * new token goes on from there, as long as each round brings something.
+   */
+  private async copy(step: StepContext, digest: string): Promise<CopyResult> {
+    let blobsDone = 0;
+    for (;;) {
+      const before = blobsDone;
+      const source = await this.redeem(step);
+      await verifyProvenance(step, this.identity.enrolment, source);
+      try {
+        return await copyFrom(
+          source,
+          digest,
+          { client: this.registry.client, repository: localRepository(step) },
+          {
+            signal: step.signal,
+            onProgress: (progress) => {
+              blobsDone = Math.max(blobsDone, progress.blobsDone);
+            },
+          },
+        );
+      } catch (error) {
+        const ended = error instanceof ImsError && error.code === 'registry_denied';
+        if (!ended || blobsDone === before) throw error;
+        step.log('info', `the right to fetch ended after ${blobsDone} blobs; asking for another`);
+      }
+    }
+  }
+
+  /** Burns a new token: what it gives, whatever kind of registry the vendor has. */
+  private async redeem(step: StepContext): Promise<ArtifactSource> {
+    const issued = await this.tokens.requestPullToken(step.envelope, step.signal);
+    step.secrets.add(issued.token);
+    const access = await this.tokens.redeemPullToken(issued.token, randomUUID(), step.signal);
+    for (const secret of secretsOf(access)) step.secrets.add(secret);
+    const { CA_FILE } = this.config;
+    return accessSource(access, CA_FILE === undefined ? {} : { ca: await readFile(CA_FILE, 'utf8') });
   }
 }

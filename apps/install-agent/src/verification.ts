@@ -1,7 +1,7 @@
 import { type StepContext } from '#agent-kit';
 import { ImsError, type Artifact, type Enrolment } from '#contracts';
 import { builderIdOf, buildTypeOf } from '#domain';
-import { verifyArtifact, type RegistryClient } from '#oci';
+import { verifyFrom, type ArtifactSource } from '#oci';
 
 export function artifactOf({ statement }: StepContext): Artifact {
   if (!statement.artifact) throw new ImsError('statement_refused', 'the job names no artifact');
@@ -15,13 +15,12 @@ export function artifactOf({ statement }: StepContext): Artifact {
 export async function verifyProvenance(
   step: StepContext,
   { vendor_keys: keys }: Readonly<Enrolment>,
-  from: { readonly client: RegistryClient; readonly repository: string },
+  from: ArtifactSource,
 ): Promise<void> {
   const { statement, signal } = step;
   const { digest } = artifactOf(step);
   if (keys.length === 0) throw new ImsError('signature_invalid', 'no key of the vendor is known here yet');
-  await verifyArtifact({
-    ...from,
+  await verifyFrom(from, {
     digest,
     publicKeyPem: keys,
     expect: {
@@ -40,5 +39,5 @@ export async function verifyProvenance(
     },
     signal,
   });
-  step.log('info', `${from.repository}@${digest} is signed by the vendor`);
+  step.log('info', `${from.name}@${digest} is signed by the vendor`);
 }

@@ -101,7 +101,7 @@ describe('registry-token with a real registry, broker and database', () => {
     );
     const { access } = await pushAccess(repository);
     const pushed = await pushArtifact({
-      client: bearer(access.registry_token),
+      client: bearer(access.registry_token!),
       repository,
       artifactType: 'application/vnd.test',
       layers: [{ mediaType: 'text/plain', bytes: Buffer.from('hello') }],
@@ -195,7 +195,7 @@ describe('registry-token with a real registry, broker and database', () => {
     const { status, body } = await ask({ action: 'redeem_pull_token', token });
     expect(status).toBe(200);
     const access = body as unknown as RegistryAccess;
-    const client = bearer(access.registry_token);
+    const client = bearer(access.registry_token!);
     expect((await client.getManifest(repository, digest)).descriptor.digest).toBe(digest);
     await expect(
       pushArtifact({
@@ -218,7 +218,7 @@ describe('registry-token with a real registry, broker and database', () => {
     expect((await ask(redeem)).status).toBe(200);
     const again = await ask(redeem, { replica: 1 });
     expect(again.status).toBe(200);
-    expect(bearer((again.body as unknown as RegistryAccess).registry_token)).toBeDefined();
+    expect(bearer((again.body as unknown as RegistryAccess).registry_token!)).toBeDefined();
     const refusals = [
       await ask({ ...redeem, request_id: randomUUID() }),
       await ask(redeem, { signer: thief }),
@@ -301,7 +301,7 @@ describe('registry-token with a real registry, broker and database', () => {
   it('lets a build push to its own repository and to no other', async () => {
     const { access } = await pushAccess('acme/shop/database');
     const layers = [{ mediaType: 'text/plain', bytes: Buffer.from('x') }];
-    const client = bearer(access.registry_token);
+    const client = bearer(access.registry_token!);
     await pushArtifact({ client, repository: 'acme/shop/database', artifactType: 'application/vnd.x', layers });
     await expect(pushArtifact({ client, repository, artifactType: 'application/vnd.x', layers })).rejects.toMatchObject(
       { code: 'registry_denied' },

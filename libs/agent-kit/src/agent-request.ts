@@ -41,7 +41,7 @@ export class RegistryTokens {
   }
 
   /**
-   * Burns the token for a registry JWT (pull, one repository). `requestId` is the caller's, so that a retry after a
+   * Burns the token for the right to fetch its artifact: a credential of the registry, or a download plan. `requestId` is the caller's, so that a retry after a
    * crash within LIMITS.redeemRetryMs is still the same request.
    */
   async redeemPullToken(token: string, requestId: string, signal?: AbortSignal): Promise<RegistryAccess> {
@@ -49,14 +49,15 @@ export class RegistryTokens {
     return this.access({ action: 'redeem_pull_token', token, request_id: requestId }, signal);
   }
 
-  /** A registry JWT with which the build of this job may push to its repository. */
+  /** A credential of the registry with which the build of this job may push to its repository. */
   async requestPushToken(statement: Envelope, signal?: AbortSignal): Promise<RegistryAccess> {
     return this.access({ action: 'issue_push_token', statement }, signal);
   }
 
   private async access(request: Partial<AgentRequest>, signal?: AbortSignal): Promise<RegistryAccess> {
     const access = await this.ask(RegistryAccess, request, signal);
-    registerSecret(access.registry_token);
+    // URLs of a download plan are many and are never logged: they would only make every log line of this process slower.
+    for (const secret of [access.registry_token, access.password]) if (secret !== undefined) registerSecret(secret);
     return access;
   }
 

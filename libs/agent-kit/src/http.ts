@@ -3,8 +3,8 @@ import { request as httpsRequest } from 'node:https';
 import { isIP } from 'node:net';
 import { ImsError, type FieldError, type WireError } from '#contracts';
 
-/** What a REST server of ours answers is small; more than this is not one of ours. */
-const ANSWER_BYTES_MAX = 256 * 1024;
+/** A download plan is the largest answer: manifests of 8 MiB in base64 and 2,000 URLs. */
+const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
 const TIMEOUT_MS = 10_000;
 
 export interface HttpOptions {

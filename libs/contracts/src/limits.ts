@@ -31,6 +31,11 @@ export const LIMITS = {
   /** distribution allows 60 s of leeway on top of a token's life. */
   registryTokenMs: 15 * 60_000,
   requestSkewMs: 60_000,
+  /** A download plan: as many manifests as a copy reads, and blobs for a whole index of large images. */
+  planManifests: 256,
+  planBlobs: 2_000,
+  /** Bytes of all manifests of a plan together; with 2,000 URLs of 2 KB an answer stays below 16 MiB. */
+  planManifestBytes: 8 * 1024 * 1024,
   vitalsMs: 15_000,
   logFrameLines: 200,
   logFrameBytes: 128 * 1024,

@@ -1,5 +1,6 @@
 import { Page, VendorScope, ListInVendor } from './catalogue.js';
 import { Envelope } from './envelope.js';
+import { ImsError } from './errors.js';
 import { Digest, IdOf, ListOf, Nested, OneOf, Optional, Text, Time } from './fields.js';
 import { type InstallId, type JobId, type TokenId } from './ids.js';
 import { LIMITS } from './limits.js';
@@ -40,12 +41,66 @@ export class IssuedPullToken {
   @Text(20, 200) token: string;
   @Time() expires_at: string;
 }
-/** What an exchange yields: a registry JWT, for one repository, pull only (or push, for a build). */
+/** A manifest of a plan with the exact bytes that its digest is made of. */
+export class PlannedManifest {
+  @Digest() digest: string;
+  @Text(1, 200) media_type: string;
+  /** At most 4 MiB of bytes. */
+  @Text(1, 5_600_000) content_base64: string;
+}
+export class PlannedBlob {
+  @Digest() digest: string;
+  /** Gives the bytes to whoever holds it until the plan ends: as good as a credential, never in a log. */
+  @Text(1, 8000) url: string;
+}
+/**
+ * Everything that one artifact consists of, without a credential: its manifests (an index's children and what refers
+ * to them included, so that the signature can be checked first), and a pre-signed URL for each blob.
+ */
+export class DownloadPlan {
+  @Digest() digest: string;
+  @ListOf(() => PlannedManifest, LIMITS.planManifests) manifests: PlannedManifest[];
+  @ListOf(() => PlannedBlob, LIMITS.planBlobs) blobs: PlannedBlob[];
+}
+
+const ACCESS_KINDS = ['bearer', 'basic', 'download_plan'] as const;
+/** What an exchange yields, for one repository: pull only, or pull and push for a build. `grantOf` reads it. */
 export class RegistryAccess {
   @Text(1, 300) registry_url: string;
   @Text(1, 200) repository: string;
-  @Text(1, 8000) registry_token: string;
+  /** Which of the fields below are set. Without it: `bearer`. */
+  @Optional() @OneOf(ACCESS_KINDS) kind?: (typeof ACCESS_KINDS)[number];
+  /** bearer: a registry JWT. */
+  @Optional() @Text(1, 8000) registry_token?: string;
+  /** basic: user name and password of the registry (ECR). */
+  @Optional() @Text(1, 200) username?: string;
+  @Optional() @Text(1, 8000) password?: string;
+  /** download_plan: no credential at all, but one artifact. */
+  @Optional() @Nested(() => DownloadPlan) plan?: DownloadPlan;
+  /** From then on credential, or URLs, are of no use: ask for new ones. */
   @Time() expires_at: string;
+}
+
+export type RegistryGrant =
+  | { readonly kind: 'bearer'; readonly token: string }
+  | { readonly kind: 'basic'; readonly username: string; readonly password: string }
+  | { readonly kind: 'download_plan'; readonly plan: DownloadPlan };
+
+/** What an access holds, by its kind. `invalid_request` when it lacks what its kind needs. */
+export function grantOf(access: RegistryAccess): RegistryGrant {
+  const { kind = 'bearer', registry_token: token, username, password, plan } = access;
+  switch (kind) {
+    case 'bearer':
+      if (token !== undefined) return { kind, token };
+      break;
+    case 'basic':
+      if (username !== undefined && password !== undefined) return { kind, username, password };
+      break;
+    case 'download_plan':
+      if (plan !== undefined) return { kind, plan };
+      break;
+  }
+  throw new ImsError('invalid_request', `a registry access of kind ${kind} lacks what its kind needs`);
 }
 
 export class ListTokens extends ListInVendor {

@@ -14,7 +14,7 @@ import {
   type Descriptor,
   type FetchedManifest,
 } from './descriptor.js';
-import { blobChunks } from './download.js';
+import { blobChunks, type BlobOrigin } from './download.js';
 import { backOff, discardBody, HttpTransport, readBody, retrying, type HttpResponse } from './http.js';
 import { type Access } from './registry-token.js';
 import {
@@ -201,7 +201,7 @@ export class RegistryClient {
    * fails with `digest_mismatch`.
    */
   getBlob(repository: string, blob: Descriptor, call: Call = {}): Readable {
-    return Readable.from(blobChunks(this.session, repository, blob, call.signal), {
+    return Readable.from(blobChunks(this.originOf(repository, blob, call.signal), blob, call.signal), {
       objectMode: false,
       highWaterMark: 256 * 1024,
     });
@@ -212,7 +212,7 @@ export class RegistryClient {
     if (blob.size > maxBytes)
       throw this.session.mismatch(repository, blob.digest, `${blob.size} bytes are more than ${maxBytes}`);
     const chunks: Buffer[] = [];
-    for await (const chunk of blobChunks(this.session, repository, blob, call.signal)) chunks.push(chunk);
+    for await (const chunk of this.getBlob(repository, blob, call) as AsyncIterable<Buffer>) chunks.push(chunk);
     return Buffer.concat(chunks);
   }
 
@@ -305,6 +305,18 @@ export class RegistryClient {
   /** Closes idle connections; running calls end first. */
   close(): void {
     this.session.close();
+  }
+
+  private originOf(repository: string, blob: Descriptor, signal: AbortSignal | undefined): BlobOrigin {
+    const { session } = this;
+    const target = blobPath(repository, blob.digest);
+    return {
+      policy: session.policy,
+      url: session.baseUrl,
+      get: (headers, expect) =>
+        session.repeat({ signal, method: 'GET', target, headers, access: pull(repository), expect }),
+      mismatch: (why) => session.mismatch(repository, blob.digest, why),
+    };
   }
 
   private async blobSize(

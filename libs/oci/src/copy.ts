@@ -16,6 +16,8 @@ import { listReferrers, putReferrer, type ArtifactAddress } from './referrers.js
  * against their digest by the source.
  */
 export interface ArtifactSource {
+  /** As errors and logs name it. */
+  readonly name: string;
   readonly manifest: (digest: string, signal?: AbortSignal) => Promise<FetchedManifest>;
   readonly openBlob: (blob: Descriptor, signal?: AbortSignal) => Readable | Promise<Readable>;
   readonly referrers?: (digest: string, signal?: AbortSignal) => Promise<readonly Descriptor[]>;
@@ -87,6 +89,7 @@ export async function copyArtifact(
 export function registrySource(from: ArtifactAddress): ArtifactSource {
   const { client, repository } = from;
   return {
+    name: `${client.baseUrl.host}/${repository}`,
     manifest: (digest, signal) => client.getManifest(repository, digest, { signal }),
     openBlob: (blob, signal) => client.getBlob(repository, blob, { signal }),
     referrers: (digest, signal) => listReferrers(from, digest, { signal }),

@@ -10,11 +10,13 @@ import { formatScope, type Access } from './registry-token.js';
  *   challenge (distribution). Pin `realm` where the password is worth more than the registry is trusted: the address
  *   of the token endpoint comes from the registry.
  * - `bearer`: a token for the rights that the call needs. It is asked for on each request; the giver may cache.
+ * - `header`: the whole Authorization header, asked for on each request: a password that is renewed while it is used.
  */
 export type Credential =
   | { readonly kind: 'anonymous' }
   | { readonly kind: 'basic'; readonly username: string; readonly password: string; readonly realm?: string }
-  | { readonly kind: 'bearer'; readonly token: (access: readonly Access[]) => Promise<string> };
+  | { readonly kind: 'bearer'; readonly token: (access: readonly Access[]) => Promise<string> }
+  | { readonly kind: 'header'; readonly value: () => Promise<string> };
 
 interface Challenge {
   readonly scheme: 'basic' | 'bearer';
@@ -49,6 +51,7 @@ export class Authorizer {
   async header(access: readonly Access[]): Promise<string | undefined> {
     const { credential, challenge } = this;
     if (credential.kind === 'bearer') return `Bearer ${await credential.token(access)}`;
+    if (credential.kind === 'header') return credential.value();
     if (challenge === undefined) return undefined;
     if (challenge.scheme === 'bearer') return `Bearer ${await this.token(challenge, access)}`;
     return credential.kind === 'basic' ? basic(credential.username, credential.password) : undefined;
@@ -59,7 +62,7 @@ export class Authorizer {
    * that the registry no longer takes (expired early, keys rotated).
    */
   learn(response: HttpResponse, access: readonly Access[], sentHeader: string | undefined): boolean {
-    if (this.credential.kind === 'bearer') return false;
+    if (this.credential.kind === 'bearer' || this.credential.kind === 'header') return false;
     const challenge = parseChallenge(response.headers['www-authenticate']);
     if (challenge === undefined) return false;
     this.checkRealm(challenge);
@@ -170,6 +173,6 @@ function parseChallenge(header: string | undefined): Challenge | undefined {
   };
 }
 
-function basic(username: string, password: string): string {
+export function basic(username: string, password: string): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }

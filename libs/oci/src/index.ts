@@ -1,5 +1,7 @@
 export { RegistryClient, type OpenSource, type RegistryClientOptions, type UploadOutcome } from './client.js';
 export { type Credential } from './credentials.js';
+export { accessSource, authorizationOf, secretsOf } from './access.js';
+export { planSource, type PlanOptions } from './download-plan.js';
 export { type Call } from './session.js';
 export {
   describe as describeBytes,
@@ -45,6 +47,7 @@ export {
   PROVENANCE_TYPE,
   STATEMENT_TYPE,
   verifyArtifact,
+  verifyFrom,
   type Provenance,
   type ProvenanceStatement,
   type ResourceDescriptor,

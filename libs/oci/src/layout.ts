@@ -47,6 +47,7 @@ export async function pushOciLayout(
 function layoutSource(layoutDir: string, known: Map<string, Descriptor>): ArtifactSource {
   const file = (digest: string): string => path.join(layoutDir, 'blobs', 'sha256', hexOf(digest));
   return {
+    name: path.basename(layoutDir),
     manifest: async (digest) => {
       const bytes = await readSmall(file(digest));
       const mediaType = known.get(digest)?.mediaType;

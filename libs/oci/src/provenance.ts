@@ -1,7 +1,8 @@
 import { ImsError } from '#contracts';
 import { uploadArtifact } from './artifact.js';
+import { registrySource, type ArtifactSource } from './copy.js';
 import { hexOf, isIndex, isRecord, type Descriptor, type FetchedManifest } from './descriptor.js';
-import { listReferrers, putReferrer, type ArtifactAddress } from './referrers.js';
+import { putReferrer, type ArtifactAddress } from './referrers.js';
 import { type Call } from './session.js';
 import { BUNDLE_MEDIA_TYPE, fault, openBundle, signBundle, type ArtifactSigner } from './signing.js';
 
@@ -67,7 +68,7 @@ export async function attestArtifact(
   if (subject === undefined)
     throw new ImsError('artifact_missing', `${repository}@${digest} is not there to be signed`);
   const statement = Buffer.from(JSON.stringify(toStatement(repository, digest, job.provenance)));
-  for (const { referrer, bundle } of await bundlesOf(job, digest)) {
+  for (const { referrer, bundle } of await bundlesOf(registrySource(job), digest, signal)) {
     try {
       if (openBundle(bundle, [signer.publicKeyPem], PAYLOAD_TYPE).equals(statement)) return referrer.descriptor;
     } catch {
@@ -93,29 +94,34 @@ export async function attestArtifact(
   return referrer.descriptor;
 }
 
+/** What to check of an artifact's provenance. */
+export interface Verification extends Call {
+  readonly digest: string;
+  /** One key, or all that are trusted: several build agents, or a rotation. */
+  readonly publicKeyPem: string | readonly string[];
+  readonly expect: {
+    readonly builderId: string | readonly string[];
+    readonly buildType?: string;
+    /** A rule of the caller on the statement; returns why it is not fulfilled. */
+    readonly rule?: (statement: ProvenanceStatement) => string | undefined;
+  };
+}
+
+/** `verifyFrom` a repository. */
+export function verifyArtifact(job: ArtifactAddress & Verification): Promise<ProvenanceStatement> {
+  return verifyFrom(registrySource(job), job);
+}
+
 /**
  * The provenance of an artifact, when one of its referrers is a statement about exactly this digest, signed with a
  * trusted key, by this builder. Throws `signature_invalid`; the detail begins with the check that failed (`missing referrer`,
  * `wrong key`, `altered payload`, `swapped subject`, `predicate type`, `builder`, …), of the referrer that came
  * furthest. Reads manifests and bundles only, never the artifact's blobs.
  */
-export async function verifyArtifact(
-  job: ArtifactAddress &
-    Call & {
-      readonly digest: string;
-      /** One key, or all that are trusted: several build agents, or a rotation. */
-      readonly publicKeyPem: string | readonly string[];
-      readonly expect: {
-        readonly builderId: string | readonly string[];
-        readonly buildType?: string;
-        /** A rule of the caller on the statement; returns why it is not fulfilled. */
-        readonly rule?: (statement: ProvenanceStatement) => string | undefined;
-      };
-    },
-): Promise<ProvenanceStatement> {
-  let furthest = fault('missing referrer', `${job.repository}@${job.digest} has no signature`);
+export async function verifyFrom(source: ArtifactSource, job: Verification): Promise<ProvenanceStatement> {
+  let furthest = fault('missing referrer', `${source.name}@${job.digest} has no signature`);
   let reached = -1;
-  for (const { bundle } of await bundlesOf(job, job.digest)) {
+  for (const { bundle } of await bundlesOf(source, job.digest, job.signal)) {
     try {
       return checkBundle(bundle, job);
     } catch (error) {
@@ -137,7 +143,7 @@ const STEPS = [
   'provenance',
 ];
 
-function checkBundle(bundle: Buffer, job: Parameters<typeof verifyArtifact>[0]): ProvenanceStatement {
+function checkBundle(bundle: Buffer, job: Verification): ProvenanceStatement {
   const payload = openBundle(bundle, [job.publicKeyPem].flat(), PAYLOAD_TYPE);
   // From here on the vendor has said it; what is left is whether it was said of this artifact and by whom we expect.
   const statement = JSON.parse(payload.toString('utf8')) as ProvenanceStatement;
@@ -164,13 +170,13 @@ function checkBundle(bundle: Buffer, job: Parameters<typeof verifyArtifact>[0]):
 
 /** The sigstore bundles that refer to a digest. What is not one by its own manifest is passed over. */
 async function bundlesOf(
-  from: ArtifactAddress & Call,
+  source: ArtifactSource,
   digest: string,
+  signal: AbortSignal | undefined,
 ): Promise<readonly { readonly referrer: FetchedManifest; readonly bundle: Buffer }[]> {
-  const { client, repository, signal } = from;
   const found: { referrer: FetchedManifest; bundle: Buffer }[] = [];
-  for (const listed of await listReferrers(from, digest, { signal })) {
-    const referrer = await client.getManifest(repository, listed.digest, { signal }).catch((error: unknown) => {
+  for (const listed of (await source.referrers?.(digest, signal)) ?? []) {
+    const referrer = await source.manifest(listed.digest, signal).catch((error: unknown) => {
       if (error instanceof ImsError && error.code === 'artifact_missing') return undefined;
       throw error;
     });
@@ -183,8 +189,11 @@ async function bundlesOf(
       layers.length === 1 &&
       layer !== undefined &&
       layer.size <= MAX_BUNDLE_BYTES;
-    if (fits)
-      found.push({ referrer, bundle: await client.getBlobBytes(repository, layer, MAX_BUNDLE_BYTES, { signal }) });
+    if (!fits) continue;
+    const chunks: Buffer[] = [];
+    // The source keeps a blob to its size.
+    for await (const chunk of (await source.openBlob(layer, signal)) as AsyncIterable<Buffer>) chunks.push(chunk);
+    found.push({ referrer, bundle: Buffer.concat(chunks) });
   }
   return found;
 }
