@@ -10,7 +10,7 @@ import {
   type SubjectParts,
 } from '#contracts';
 import { backoffMs, createLogger, currentContext, sleep } from '#platform';
-import { appendEvent, type NewEvent } from './events.js';
+import { appendEvents, type NewEvent } from './events.js';
 import { insertOutbox, OutboxRelay, type NewOutboxRow, type Publisher, type RelayMetrics } from './outbox.js';
 import { isConnectionLoss, isSerialization, toCallerError } from './pg-errors.js';
 
@@ -24,6 +24,8 @@ export interface Tx {
   publish<B extends object>(contract: StreamMessage<B>, parts: SubjectParts, body: B, messageId: string): void;
   /** Appends a fact to its hash chain and publishes it. Locks the chain until the commit: do it last. */
   record(fact: NewEvent): Promise<Event>;
+  /** The same for many facts, in this order, for the price of one. */
+  recordAll(facts: readonly NewEvent[]): Promise<readonly Event[]>;
   /** Runs after the commit: signals, wake-ups. What it throws is logged and changes nothing. */
   afterCommit(work: () => void): void;
 }
@@ -139,13 +141,21 @@ export class Database {
     const publish: Tx['publish'] = (contract, parts, body, messageId) => {
       messages.push(outboxRow(contract, parts, body, messageId));
     };
+    const recordAll: Tx['recordAll'] = async (facts) => {
+      const events = facts.length === 0 ? [] : await appendEvents(query, this.service, facts);
+      for (const event of events) {
+        publish(factRecorded, { vendor: event.vendor_id, scope: event.install_id ?? '_' }, event, event.id);
+      }
+      return events;
+    };
     const tx: Tx = {
       query,
       manager: runner.manager,
       publish,
+      recordAll,
       record: async (fact) => {
-        const event = await appendEvent(query, this.service, fact);
-        publish(factRecorded, { vendor: event.vendor_id, scope: event.install_id ?? '_' }, event, event.id);
+        const [event] = await recordAll([fact]);
+        if (!event) throw new Error('the fact was not recorded');
         return event;
       },
       afterCommit: (callback) => {

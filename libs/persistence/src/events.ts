@@ -30,56 +30,79 @@ export interface NewEvent {
 export type Query = <T = Record<string, unknown>>(sql: string, params?: readonly unknown[]) => Promise<T[]>;
 
 /**
- * Appends a fact to its chain. The first statement locks the chain's head until the end of the transaction: facts of
- * one chain are written one after another, so this comes last in a transaction.
+ * Appends facts to their chains, in the order given: two statements, however many they are. The first locks the heads
+ * of the chains, in one order, until the end of the transaction: facts of one chain are written one after another, so
+ * this comes last in a transaction.
  */
-export async function appendEvent(query: Query, service: ServiceName, fact: NewEvent): Promise<Event> {
-  const chain = `${service}:${fact.chainOf}`;
-  const [head] = await query<{ seq: number; hash: string; at: Date }>(
-    `INSERT INTO event_chains AS c (chain, seq, hash) VALUES ($1, 1, '')
-     ON CONFLICT (chain) DO UPDATE SET seq = c.seq + 1
-     RETURNING seq, hash, date_trunc('milliseconds', clock_timestamp()) AS at`,
-    [chain],
+export async function appendEvents(query: Query, service: ServiceName, facts: readonly NewEvent[]): Promise<Event[]> {
+  const lengths = new Map<string, number>();
+  const chainOf = (fact: NewEvent): string => `${service}:${fact.chainOf}`;
+  for (const fact of facts) lengths.set(chainOf(fact), (lengths.get(chainOf(fact)) ?? 0) + 1);
+  const locked = await query<{ chain: string; seq: number; hash: string; at: Date }>(
+    `INSERT INTO event_chains AS c (chain, seq, hash)
+     SELECT chain, facts, '' FROM unnest($1::text[], $2::bigint[]) AS r (chain, facts) ORDER BY chain
+     ON CONFLICT (chain) DO UPDATE SET seq = c.seq + excluded.seq
+     RETURNING chain, seq, hash, date_trunc('milliseconds', clock_timestamp()) AS at`,
+    [[...lengths.keys()], [...lengths.values()]],
   );
-  if (!head) throw new Error('the chain head answered no row');
-  const event: Omit<Event, 'hash' | 'prev_hash'> = {
-    id: newId('event'),
-    chain,
-    seq: head.seq,
-    type: fact.type,
-    at: head.at.toISOString(),
-    vendor_id: fact.vendor_id,
-    ...(fact.install_id === undefined ? {} : { install_id: fact.install_id }),
-    ...(fact.deployment_id === undefined ? {} : { deployment_id: fact.deployment_id }),
-    ...(fact.job_id === undefined ? {} : { job_id: fact.job_id }),
-    ...(fact.agent_id === undefined ? {} : { agent_id: fact.agent_id }),
-    actor: fact.actor,
-    data: storableJson(fact.data),
-  };
-  const hash = hashEvent(head.hash, event);
+  const heads = new Map(
+    locked.map(({ chain, seq, hash, at }) => [
+      chain,
+      { seq: seq - (lengths.get(chain) ?? 0), hash, at: at.toISOString() },
+    ]),
+  );
+  const events = facts.map((fact) => {
+    const head = heads.get(chainOf(fact));
+    if (!head) throw new Error('the chain head answered no row');
+    head.seq += 1;
+    const own: Omit<Event, 'hash' | 'prev_hash'> = {
+      id: newId('event'),
+      chain: chainOf(fact),
+      seq: head.seq,
+      type: fact.type,
+      at: head.at,
+      vendor_id: fact.vendor_id,
+      ...(fact.install_id === undefined ? {} : { install_id: fact.install_id }),
+      ...(fact.deployment_id === undefined ? {} : { deployment_id: fact.deployment_id }),
+      ...(fact.job_id === undefined ? {} : { job_id: fact.job_id }),
+      ...(fact.agent_id === undefined ? {} : { agent_id: fact.agent_id }),
+      actor: fact.actor,
+      data: storableJson(fact.data),
+    };
+    const hash = hashEvent(head.hash, own);
+    const event = Object.assign(new Event(), own, { prev_hash: head.hash, hash });
+    head.hash = hash;
+    return event;
+  });
+  const column = <K extends keyof Event>(name: K): (Event[K] | null)[] => events.map((event) => event[name] ?? null);
   await query(
-    `WITH head AS (UPDATE event_chains SET hash = $6 WHERE chain = $2)
+    `WITH heads AS (
+       UPDATE event_chains AS c SET hash = h.hash FROM unnest($1::text[], $2::text[]) AS h (chain, hash)
+        WHERE c.chain = h.chain)
      INSERT INTO events (id, chain, seq, prev_hash, hash, type, at, vendor_id, install_id, deployment_id, job_id,
        agent_id, actor, data)
-     VALUES ($1, $2, $3, $4, $6, $5, $7, $8, $9, $10, $11, $12, $13, $14)`,
+     SELECT * FROM unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
+       $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::jsonb[])`,
     [
-      event.id,
-      chain,
-      event.seq,
-      head.hash,
-      event.type,
-      hash,
-      event.at,
-      event.vendor_id,
-      event.install_id ?? null,
-      event.deployment_id ?? null,
-      event.job_id ?? null,
-      event.agent_id ?? null,
-      event.actor,
-      JSON.stringify(event.data),
+      [...heads.keys()],
+      [...heads.values()].map(({ hash }) => hash),
+      column('id'),
+      column('chain'),
+      column('seq'),
+      column('prev_hash'),
+      column('hash'),
+      column('type'),
+      column('at'),
+      column('vendor_id'),
+      column('install_id'),
+      column('deployment_id'),
+      column('job_id'),
+      column('agent_id'),
+      column('actor'),
+      events.map(({ data }) => JSON.stringify(data)),
     ],
   );
-  return Object.assign(new Event(), event, { prev_hash: head.hash, hash });
+  return events;
 }
 
 /** A row of `events` (read with `SELECT *`) as the wire's Event. */
@@ -91,24 +114,4 @@ export function eventOfRow(row: Record<string, unknown>): Event {
     seq: Number(fields['seq']),
     at: at instanceof Date ? at.toISOString() : at,
   });
-}
-
-/**
- * The first place where events of one chain, in order, do not fit together; undefined when the chain is whole.
- * `before`: the last event of the part that has been checked already.
- */
-export function findChainBreak(
-  events: readonly Event[],
-  before?: Event,
-): { seq: number; reason: 'missing' | 'relinked' | 'changed' } | undefined {
-  let seq = before?.seq ?? 0;
-  let hash = before?.hash ?? '';
-  for (const event of events) {
-    if (event.seq !== seq + 1) return { seq: seq + 1, reason: 'missing' };
-    if (event.prev_hash !== hash) return { seq: event.seq, reason: 'relinked' };
-    if (hashEvent(hash, event) !== event.hash) return { seq: event.seq, reason: 'changed' };
-    seq = event.seq;
-    hash = event.hash;
-  }
-  return undefined;
 }
