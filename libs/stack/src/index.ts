@@ -17,3 +17,4 @@ export { agentTags, type NatsCreds, type NatsKeys } from './nats-identities.js';
 export { startRegistry, type RegistryAuth, type RegistryOptions, type RegistryServer } from './registry.js';
 export { startService, type RunningService, type ServiceOptions } from './service.js';
 export { startKubeApi, type Fault, type KubeApi, type KubeApiOptions } from './kube-api/index.js';
+export { startFakeEcr, type FakeEcr } from './fake-ecr/index.js';
