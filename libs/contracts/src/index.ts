@@ -261,8 +261,12 @@ export {
   ListTokens,
   PullTokenPage,
   RevokeJobTokens,
+  PullTokenRef,
+  RevokePullToken,
   listPullTokens,
   revokeJobTokens,
+  getPullToken,
+  revokePullToken,
 } from './tokens.js';
 export {
   LOG_LEVELS,

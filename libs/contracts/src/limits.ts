@@ -28,8 +28,14 @@ export const LIMITS = {
   pullTokenMs: 5 * 60_000,
   /** The same agent key repeating the same redemption within this time gets the same answer (its reply was lost). */
   redeemRetryMs: 10_000,
-  /** distribution allows 60 s of leeway on top of a token's life. */
+  /**
+   * A registry token cannot be recalled, so a redeemed one lives no longer than the last blob needs to begin: the
+   * minimum and the time for the artifact's bytes at the slowest rate reckoned with, at most registryTokenMs.
+   * distribution allows 60 s of leeway on top.
+   */
   registryTokenMs: 15 * 60_000,
+  registryTokenMinMs: 60_000,
+  pullBytesPerMs: 2_000,
   requestSkewMs: 60_000,
   /** A download plan: as many manifests as a copy reads, and blobs for a whole index of large images. */
   planManifests: 256,

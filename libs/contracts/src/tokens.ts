@@ -2,7 +2,7 @@ import { Page, VendorScope, ListInVendor } from './catalogue.js';
 import { Envelope } from './envelope.js';
 import { ImsError } from './errors.js';
 import { Digest, IdOf, ListOf, Nested, OneOf, Optional, Text, Time } from './fields.js';
-import { type InstallId, type JobId, type TokenId } from './ids.js';
+import { type InstallId, type JobId, type KeyId, type TokenId } from './ids.js';
 import { LIMITS } from './limits.js';
 import { call } from './message.js';
 
@@ -34,6 +34,8 @@ export class PullToken {
   @Time() issued_at: string;
   @Time() expires_at: string;
   @Optional() @Time() redeemed_at?: string;
+  /** Somebody presented it twice, late, elsewhere or with a wrong secret: its job is held. */
+  @Optional() @Time() tampered_at?: string;
 }
 export class IssuedPullToken {
   @IdOf('token') token_id: TokenId;
@@ -109,6 +111,13 @@ export class ListTokens extends ListInVendor {
 export class PullTokenPage extends Page {
   @ListOf(() => PullToken, LIMITS.pageMax) data: PullToken[];
 }
+export class PullTokenRef extends VendorScope {
+  @IdOf('token') token_id: TokenId;
+}
+export class RevokePullToken extends PullTokenRef {
+  /** The key of the person that asks: the actor of the fact. */
+  @IdOf('key') key_id: KeyId;
+}
 export class RevokeJobTokens extends VendorScope {
   @IdOf('job') job_id: JobId;
 }
@@ -132,4 +141,21 @@ export const revokeJobTokens = call({
   from: ['job-scheduler'],
   servedBy: 'registry-token',
   timeoutMs: 5_000,
+});
+const forPeople = { version: 1, from: ['gateway'], servedBy: 'registry-token', timeoutMs: 5_000 } as const;
+/** What became of one token. Looking burns nothing. */
+export const getPullToken = call({
+  ...forPeople,
+  name: 'registry_token.get',
+  subject: 'ims.v1.svc.registry_token.get',
+  body: PullTokenRef,
+  reply: PullToken,
+});
+/** A person ends a token that is not redeemed; `conflict` when it is: what it gave cannot be recalled, it ends by itself. */
+export const revokePullToken = call({
+  ...forPeople,
+  name: 'registry_token.revoke_token',
+  subject: 'ims.v1.svc.registry_token.revoke_token',
+  body: RevokePullToken,
+  reply: PullToken,
 });
