@@ -144,6 +144,9 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
     await secret('token-hash-key');
     const jobSeed = await keptSecret(join(keys, 'job-signing.nk'), () => createNkey('user').seed);
 
+    const system = await nats.systemCreds();
+    await keptSecret(join(keys, 'nats-system.nk'), () => system.seed);
+
     const environment: Record<ServiceName, Record<string, string>> = {
       gateway: {
         OPERATOR_KEY_FILE: join(keys, 'operator-key'),
@@ -155,6 +158,9 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
         BUILD_AGENT_SIGNING_SEED_FILE: nats.keys.paths.buildAgentSigning,
         INSTALL_AGENT_SIGNING_SEED_FILE: nats.keys.paths.installAgentSigning,
         NATS_ACCOUNT_PUBLIC_KEY: nats.keys.account,
+        NATS_SYSTEM_JWT: system.jwt,
+        NATS_SYSTEM_SEED_FILE: join(keys, 'nats-system.nk'),
+        OPERATOR_REVOCATION_SEED_FILE: nats.keys.paths.operatorRevocation,
         PUBLIC_URL: url('gateway'),
         REGISTRY_TOKEN_URL: url('registry-token'),
         VENDOR_REGISTRY_URL: url('vendorRegistry'),

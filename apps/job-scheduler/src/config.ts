@@ -9,6 +9,13 @@ export class SchedulerConfig {
   @EnvUrls({ protocols: NATS_PROTOCOLS }) NATS_URLS: string[];
   @EnvText() NATS_JWT: string;
   @EnvSecret() NATS_SEED: string;
+  /** PEM of the private CA of the NATS servers. */
+  @EnvText({ optional: true }) NATS_CA_FILE?: string;
+  /** A user of the system account that may restate the account below, and do nothing else. */
+  @EnvText() NATS_SYSTEM_JWT: string;
+  @EnvSecret() NATS_SYSTEM_SEED: string;
+  /** Signing key of the operator, of no use without the user above: states which agents are revoked. */
+  @EnvSecret() OPERATOR_REVOCATION_SEED: string;
   @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
   /** 0: any free port; it is in the `ready` log line. */
   @EnvInt({ default: 8081, min: 0, max: 65_535 }) HTTP_PORT: number;

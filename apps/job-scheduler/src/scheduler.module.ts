@@ -7,6 +7,7 @@ import { Agents } from './agents/agents.js';
 import { Enrolments } from './agents/enrolment.js';
 import { AgentIdentity } from './agents/identity.js';
 import { Presence } from './agents/presence.js';
+import { Revocations } from './agents/revocations.js';
 import { Vendors } from './agents/vendors.js';
 import { Apps } from './catalogue/apps.js';
 import { Builds } from './catalogue/builds.js';
@@ -15,6 +16,7 @@ import { Releases } from './catalogue/releases.js';
 import { SchedulerConfig } from './config.js';
 import { Cancel } from './engine/cancel.js';
 import { Claims } from './engine/claims.js';
+import { Holds } from './engine/holds.js';
 import { Jobs } from './engine/jobs.js';
 import { Results } from './engine/results.js';
 import { Statements } from './engine/statements.js';
@@ -38,8 +40,8 @@ class Relay implements OnApplicationBootstrap {
 }
 
 const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Deployments];
-const AGENTS = [AgentIdentity, Enrolments, Agents, Presence];
-const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Jobs, Sweep];
+const AGENTS = [AgentIdentity, Enrolments, Agents, Presence, Revocations];
+const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Sweep];
 
 @Module({})
 export class SchedulerModule {
@@ -59,6 +61,7 @@ export class SchedulerModule {
           servers: config.NATS_URLS,
           jwt: config.NATS_JWT,
           seed: config.NATS_SEED,
+          ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
         }),
       ],
       providers: [{ provide: SchedulerConfig, useValue: config }, Relay, ...CATALOGUE, ...AGENTS, ...ENGINE],

@@ -1,4 +1,5 @@
 import { type MigrationInterface, type QueryRunner } from 'typeorm';
+import { JobHolds1700000000020 } from './engine/schema.js';
 
 /** Every table of the job-scheduler. Each row carries its vendor: a foreign id is never found. */
 export class SchedulerTables1700000000001 implements MigrationInterface {
@@ -214,4 +215,30 @@ const ENGINE = `
     FOREIGN KEY (job_id, attempt) REFERENCES attempts (job_id, number)
   );`;
 
-export const MIGRATIONS = [SchedulerTables1700000000001];
+/** Keys that NATS has to refuse. Never removed: a revoked key is not taken again. */
+export class RevokedKeys1700000000010 implements MigrationInterface {
+  readonly name = 'RevokedKeys1700000000010';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE revoked_keys (
+        public_key text PRIMARY KEY,
+        agent_id text NOT NULL REFERENCES agents,
+        revoked_at timestamptz NOT NULL DEFAULT now(),
+        -- When NATS had taken it.
+        pushed_at timestamptz
+      );
+      CREATE INDEX revoked_keys_open ON revoked_keys (public_key) WHERE pushed_at IS NULL;
+      CREATE INDEX revoked_keys_recent ON revoked_keys (revoked_at);
+      CREATE INDEX agents_of_key ON agents (public_key);
+      INSERT INTO revoked_keys (public_key, agent_id)
+        SELECT public_key, id FROM agents WHERE presence = 'revoked' AND public_key IS NOT NULL
+        ON CONFLICT DO NOTHING;`);
+  }
+
+  down(): Promise<void> {
+    return Promise.reject(new Error('a key that was revoked must not come back'));
+  }
+}
+
+export const MIGRATIONS = [SchedulerTables1700000000001, RevokedKeys1700000000010, JobHolds1700000000020];

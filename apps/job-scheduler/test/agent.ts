@@ -17,7 +17,9 @@ import {
   parse,
   PAYLOAD_TYPES,
   renewLeases,
+  reportPolicy,
   resumeJob,
+  type CustomerPolicyReceipt,
   type Enrolment,
   type Grant,
   type HeldAttempt,
@@ -28,10 +30,11 @@ import {
   type Renewed,
   type StopOrder,
 } from '#contracts';
-import { Bus, connectNats, createNkey, verifyNkey } from '#messaging';
+import { connect } from '@nats-io/transport-node';
+import { Bus, connectNats, createNkey, natsAuthenticator, nkeyFromSeed, verifyNkey } from '#messaging';
 import { generateKeyPairSync } from 'node:crypto';
 
-export type Answer = Pick<JobResult, 'outcome' | 'error'> & { readonly result?: JsonObject };
+export type Answer = Pick<JobResult, 'outcome' | 'error' | 'hold'> & { readonly result?: JsonObject };
 type Script = (statement: JobStatement) => Answer | undefined;
 
 /** What a sound agent would say of a job. */
@@ -68,6 +71,7 @@ export class ScriptedAgent {
   private constructor(
     readonly enrolment: Enrolment,
     readonly bus: Bus,
+    private readonly credentials: { readonly jwt: string; readonly seed: string },
   ) {
     const parts = { agent: this.id };
     bus.onSignal(jobReceipt, parts, (receipt) => this.receipts.push(receipt));
@@ -84,13 +88,14 @@ export class ScriptedAgent {
       signing_public_key: signing,
       version: '1.0.0',
     });
+    const credentials = { jwt: enrolment.nats_jwt, seed };
     const connection = await connectNats({
       servers: enrolment.nats_urls,
       name: enrolment.agent_id,
       inboxPrefix: inboxPrefix(enrolment.agent_id),
-      credentials: { jwt: enrolment.nats_jwt, seed },
+      credentials,
     });
-    const agent = new ScriptedAgent(enrolment, new Bus(connection));
+    const agent = new ScriptedAgent(enrolment, new Bus(connection), credentials);
     await agent.hello();
     agent.beat();
     return agent;
@@ -98,6 +103,25 @@ export class ScriptedAgent {
 
   get id(): string {
     return this.enrolment.agent_id;
+  }
+  get publicKey(): string {
+    return nkeyFromSeed(this.credentials.seed).publicKey;
+  }
+
+  /** Why a new connection with this identity is refused; empty when it is not. */
+  async knock(): Promise<string> {
+    try {
+      const connection = await connect({
+        servers: this.enrolment.nats_urls,
+        authenticator: natsAuthenticator(this.credentials),
+        inboxPrefix: inboxPrefix(this.id),
+        reconnect: false,
+      });
+      await connection.close();
+      return '';
+    } catch (error) {
+      return (error as Error).message;
+    }
   }
 
   hello(): Promise<object> {
@@ -132,6 +156,10 @@ export class ScriptedAgent {
   }
   renew(leases: HeldAttempt[]): Promise<Renewed> {
     return this.bus.call(renewLeases, { session_id: this.session, leases }, { agent: this.id });
+  }
+  /** The customer's policy has changed, or something was approved. */
+  report(policy: JsonObject): Promise<CustomerPolicyReceipt> {
+    return this.bus.call(reportPolicy, { session_id: this.session, policy }, { agent: this.id });
   }
   /** A new process of the same agent. */
   restart(): void {

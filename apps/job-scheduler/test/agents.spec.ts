@@ -27,6 +27,7 @@ import {
 } from '#contracts';
 import { createNkey, readNatsJwt } from '#messaging';
 import { freshDatabase, startNats } from '#stack';
+import { Revocations } from '../src/agents/revocations.js';
 import { ScriptedAgent } from './agent.js';
 import { until, World, type Shop } from './world.js';
 
@@ -110,11 +111,86 @@ describe('an enrolment token', () => {
     const { token } = await world.gateway.call(createEnrolmentToken, ref);
     const again = await world.enrol(token);
     expect(again.enrolment).toMatchObject({ agent_id: install.agent_id, install_id: install.id });
-    expect((await agent.renew([{ job_id: job.id, attempt: 1 }])).stop).toMatchObject([{ code: 'stale_attempt' }]);
+    await until('the old key is refused', async () => (await agent.knock()) !== '');
     await until('the job is free', async () => (await world.readJob(shop, job.id)).status === 'queued');
     const { statement } = await again.run(job.id);
     expect(statement.attempt).toBe(2);
     expect(statement.agent_key).toBe((await world.gateway.call(getAgent, ref)).public_key);
+  });
+});
+
+describe('a revocation', () => {
+  it('cuts the live connection within two seconds and holds against a reconnect; other agents stay', async () => {
+    const { install, agent } = await world.install(shop, 'cut');
+    const { agent: neighbour } = await world.install(shop, 'neighbour');
+    let ends = 0;
+    void (async () => {
+      for await (const { type } of neighbour.bus.connection.status()) if (type === 'disconnect') ends++;
+    })();
+    const cut = new Promise<void>((resolve) => {
+      void (async () => {
+        for await (const { type } of agent.bus.connection.status()) if (type === 'disconnect') resolve();
+      })();
+    });
+    const started = performance.now();
+    await world.gateway.call(revokeAgent, { vendor_id: shop.vendor, agent_id: install.agent_id });
+    await cut;
+    expect(performance.now() - started).toBeLessThan(2_000);
+    expect(await agent.knock()).toMatch(/authorization/i);
+    await neighbour.hello();
+    expect(ends).toBe(0);
+    expect(await world.facts(install.id)).toEqual(expect.arrayContaining(['agent.revoked', 'agent.key_revoked']));
+  });
+
+  it('that could not be pushed is pushed by the next process, and is stated again when a server lost it', async () => {
+    const { install, agent } = await world.install(shop, 'while-away');
+    const [old] = world.schedulers;
+    await world.removeScheduler(old!);
+    // As a process leaves it that ends between its commit and its push.
+    await world.atRest(
+      `INSERT INTO revoked_keys (public_key, agent_id) SELECT public_key, id FROM agents WHERE id = $1`,
+      [install.agent_id],
+    );
+    expect(await agent.knock()).toBe('');
+    await world.addScheduler();
+    await until('the key is refused', async () => (await agent.knock()) !== '');
+    await until('it is recorded', async () => (await world.facts(install.id)).includes('agent.key_revoked'));
+    await world.forgetRevocations();
+    expect(await agent.knock()).toBe('');
+    await world.schedulers[0]!.get(Revocations).settle(true);
+    expect(await agent.knock()).toMatch(/authorization/i);
+  });
+
+  it('of many agents at once by two replicas loses none', async () => {
+    const second = await world.addScheduler();
+    const victims = await Promise.all(Array.from({ length: 6 }, (_, i) => world.install(shop, `victim-${i}`)));
+    await Promise.all(
+      victims.map(({ install }) =>
+        world.gateway.call(revokeAgent, { vendor_id: shop.vendor, agent_id: install.agent_id }),
+      ),
+    );
+    await until('all are pushed', async () => {
+      const rows = await world.sql('SELECT 1 FROM revoked_keys WHERE pushed_at IS NULL');
+      return rows.length === 0;
+    });
+    for (const { agent } of victims) expect(await agent.knock()).toMatch(/authorization/i);
+    await world.removeScheduler(second);
+  });
+
+  it('meets the old key when an agent is enrolled again with another, and no revoked key is taken again', async () => {
+    const { install, agent } = await world.install(shop, 'superseded');
+    const ref = { vendor_id: shop.vendor, agent_id: install.agent_id };
+    const { token } = await world.gateway.call(createEnrolmentToken, ref);
+    const again = await world.enrol(token);
+    await until('the old key is refused', async () => (await agent.knock()) !== '');
+    await again.hello();
+    await world.gateway.call(revokeAgent, ref);
+    const { token: third } = await world.gateway.call(createEnrolmentToken, ref);
+    const revoked = { ...request(third), public_key: again.publicKey };
+    expect(await codeOf(world.gateway.call(enrolAgent, revoked))).toBe('invalid_request');
+    const foreign = { ...request(third), public_key: shop.builder.publicKey };
+    expect(await codeOf(world.gateway.call(enrolAgent, foreign))).toBe('invalid_request');
+    await (await world.enrol(third)).hello();
   });
 });
 
@@ -142,7 +218,7 @@ describe('an agent', () => {
     const ref = { vendor_id: shop.vendor, agent_id: install.agent_id };
     const { token } = await world.gateway.call(createEnrolmentToken, ref);
     expect((await world.gateway.call(revokeAgent, ref)).presence).toBe('revoked');
-    expect(await codeOf(agent.hello())).toBe('agent_revoked');
+    expect(await agent.knock()).toMatch(/authorization/i);
     expect(await codeOf(world.gateway.call(enrolAgent, request(token)))).toBe('enrolment_refused');
     expect((await world.gateway.call(getAgent, ref)).presence).toBe('revoked');
     const { token: fresh } = await world.gateway.call(createEnrolmentToken, ref);

@@ -25,7 +25,8 @@ import {
   type ServiceName,
   type VendorId,
 } from '#contracts';
-import { Bus, connectNats, createNkey, nkeyFromSeed } from '#messaging';
+import { Client } from 'pg';
+import { AccountClaims, Bus, connectNats, createNkey, nkeyFromSeed } from '#messaging';
 import { Database } from '#persistence';
 import { loadConfig } from '#platform';
 import { SchedulerConfig } from '../src/config.js';
@@ -36,7 +37,10 @@ import { ScriptedAgent } from './agent.js';
 interface Stack {
   readonly startNats: (options: { dir: string }) => Promise<{
     readonly url: string;
-    readonly keys: { readonly account: string; buildAgentSigningSeed: string; installAgentSigningSeed: string };
+    readonly keys: Readonly<
+      Record<'account' | 'buildAgentSigningSeed' | 'installAgentSigningSeed' | 'operatorRevocationSeed', string>
+    >;
+    readonly systemCreds: () => Promise<{ jwt: string; seed: string }>;
     readonly serviceCreds: (service: ServiceName) => Promise<{ jwt: string; seed: string }>;
     stop(): Promise<void>;
     restart(): Promise<void>;
@@ -76,6 +80,7 @@ export async function until<T>(
 export class World {
   readonly schedulers: NestFastifyApplication[] = [];
   private readonly agents: ScriptedAgent[] = [];
+  private readonly peers: { close(): Promise<void> }[] = [];
 
   private constructor(
     private readonly stack: {
@@ -93,6 +98,7 @@ export class World {
     const [nats, database] = await Promise.all([startNats({ dir }), freshDatabase()]);
     const serviceUrl = await database.provisionService('job-scheduler');
     const own = await nats.serviceCreds('job-scheduler');
+    const system = await nats.systemCreds();
     const connection = await connectNats({
       servers: [nats.url],
       name: 'scripted gateway',
@@ -104,6 +110,9 @@ export class World {
       NATS_URLS: nats.url,
       NATS_JWT: own.jwt,
       NATS_SEED: own.seed,
+      NATS_SYSTEM_JWT: system.jwt,
+      NATS_SYSTEM_SEED: system.seed,
+      OPERATOR_REVOCATION_SEED: nats.keys.operatorRevocationSeed,
       HTTP_PORT: '0',
       JOB_SIGNING_SEED: createNkey('user').seed,
       BUILD_AGENT_SIGNING_SEED: nats.keys.buildAgentSigningSeed,
@@ -124,6 +133,18 @@ export class World {
     return app;
   }
 
+  /** The bus of another service, with that service's own rights. */
+  async busOf(service: ServiceName): Promise<Bus> {
+    const connection = await connectNats({
+      servers: [this.stack.nats.url],
+      name: `scripted ${service}`,
+      inboxPrefix: inboxPrefix(service.replaceAll('-', '_')),
+      credentials: await this.stack.nats.serviceCreds(service),
+    });
+    this.peers.push(connection);
+    return new Bus(connection);
+  }
+
   /** Ends one replica; the world goes on with the others. */
   async removeScheduler(app: NestFastifyApplication): Promise<void> {
     this.schedulers.splice(this.schedulers.indexOf(app), 1);
@@ -139,6 +160,28 @@ export class World {
     const [app] = this.schedulers;
     if (!app) throw new Error('no scheduler runs');
     return app.get(Database).query<T>(text, params);
+  }
+
+  /** The same while no scheduler runs. */
+  async atRest(text: string, params: readonly unknown[] = []): Promise<void> {
+    const client = new Client({ connectionString: this.stack.serviceUrl });
+    await client.connect();
+    await client.query(text, [...params]);
+    await client.end();
+  }
+
+  /** What a NATS server that was restored from an old backup holds. */
+  async forgetRevocations(): Promise<void> {
+    const system = await connectNats({
+      servers: [this.stack.nats.url],
+      name: 'backup',
+      inboxPrefix: '_INBOX.system',
+      credentials: await this.stack.nats.systemCreds(),
+    });
+    const { account, operatorRevocationSeed } = this.stack.nats.keys;
+    const claims = new AccountClaims(system, account, nkeyFromSeed(operatorRevocationSeed));
+    await claims.revoke([], { at: new Date(), forgetBefore: new Date(Date.now() + 86_400_000) });
+    await system.close();
   }
 
   restartNats(): Promise<void> {
@@ -241,6 +284,7 @@ export class World {
   async stop(): Promise<void> {
     await Promise.all(this.agents.map((agent) => agent.stop()));
     await Promise.all(this.schedulers.map((app) => app.close()));
+    await Promise.all(this.peers.map((connection) => connection.close()));
     await this.gateway.connection.close();
     await this.stack.nats.stop();
     await this.stack.database.drop();

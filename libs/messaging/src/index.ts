@@ -13,6 +13,7 @@ export {
   type Revocations,
   type ScopedSigningKey,
 } from './nats-auth.js';
+export { AccountClaims } from './account-claims.js';
 export { connectNats, type NatsOptions } from './connection.js';
 export { Bus, RawPublisher } from './bus.js';
 export { retryAfter, reject, type Outcome } from './settlement.js';

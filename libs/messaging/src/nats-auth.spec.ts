@@ -7,6 +7,7 @@ import { connect, type NatsConnection } from '@nats-io/transport-node';
 import fc from 'fast-check';
 import { inboxPrefix, newId, offersOf, subjectOf, agentBeat, jobStep, jobCancel } from '#contracts';
 import { startNats, type NatsCreds, type NatsServer } from '#stack';
+import { AccountClaims } from './account-claims.js';
 import {
   accountJwt,
   formatCreds,
@@ -285,12 +286,12 @@ describe('on a real server', () => {
     const badCreds = await server.agentCreds('install', bad);
     const [cut, untouched] = [await dial(badCreds, bad), await dial(await server.agentCreds('install', good), good)];
     const system = await dial(await server.systemCreds(), 'system');
-    const lookup = await system.request(`$SYS.REQ.ACCOUNT.${server.keys.account}.CLAIMS.LOOKUP`);
-    const signer = nkeyFromSeed(server.keys.operatorSigningSeed);
+    const signer = nkeyFromSeed(server.keys.operatorRevocationSeed);
     const badUser = nkeyFromSeed(badCreds.seed).publicKey;
-    const update = withRevocations(lookup.string(), { users: [badUser], signer });
-    const answer = await system.request('$SYS.REQ.CLAIMS.UPDATE', update);
-    expect(answer.json()).toMatchObject({ data: { code: 200 } });
+    const claims = new AccountClaims(system, server.keys.account, signer);
+    const now = new Date();
+    expect(await claims.revoke([badUser], { at: now, forgetBefore: new Date(0) })).toBe(1);
+    expect((await claims.read()).revocations).toEqual({ [badUser]: Math.floor(now.getTime() / 1000) });
     expect((await cut.closed())?.message).toMatch(/revoked|authentication|authorization/i);
     await untouched.flush();
     await expect(dial(badCreds, bad)).rejects.toThrow(/authorization/i);
@@ -309,6 +310,30 @@ describe('on a real server', () => {
       issuedAt: later,
     });
     await (await dial({ jwt, seed: badCreds.seed }, bad)).flush();
+  });
+
+  it('who may restate the account may restate no other, and with the key alone nobody may do anything', async () => {
+    const system = await dial(await server.systemCreds(), 'system');
+    const signer = nkeyFromSeed(server.keys.operatorRevocationSeed);
+    const { account, systemAccount } = server.keys;
+    const foreign = accountJwt({ name: 'SYS', account: systemAccount, signer, jetstream: false });
+    expect(await allowed(system, () => system.publish('$SYS.REQ.CLAIMS.UPDATE', foreign))).toBe(false);
+    const theirs = `$SYS.REQ.ACCOUNT.${systemAccount}.CLAIMS.UPDATE`;
+    expect(await allowed(system, () => system.publish(theirs, foreign))).toBe(false);
+    const smuggled = await system.request(`$SYS.REQ.ACCOUNT.${account}.CLAIMS.UPDATE`, foreign);
+    expect(smuggled.json()).toMatchObject({ error: { description: expect.stringContaining('subject') as string } });
+    // An account of its own, stated with the key: no server knows it, so nobody gets in with it.
+    const own = nkeyFromSeed(createNkey('account').seed);
+    const seed = createNkey('user').seed;
+    const permissions = { publish: ['>'], subscribe: ['>'] };
+    const jwt = userJwt({
+      name: 'x',
+      user: nkeyFromSeed(seed).publicKey,
+      signer: own,
+      account: own.publicKey,
+      permissions,
+    });
+    await expect(dial({ jwt, seed }, 'x')).rejects.toThrow(/authorization/i);
   });
 
   it('forgets revocations that no JWT outlives', () => {

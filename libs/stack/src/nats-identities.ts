@@ -26,8 +26,10 @@ import { keptSecret, writeSecret } from './files.js';
 export interface NatsKeys {
   /** Identity of the operator; needed for nothing but the operator's own statement. */
   readonly operatorSeed: string;
-  /** Signs account statements, so revocations too. */
+  /** Signs account statements. */
   readonly operatorSigningSeed: string;
+  /** Signs account statements too: the one that the job-scheduler revokes with, replaced without touching the other. */
+  readonly operatorRevocationSeed: string;
   readonly accountSeed: string;
   /** Can mint build agents, and nothing else. */
   readonly buildAgentSigningSeed: string;
@@ -37,7 +39,10 @@ export interface NatsKeys {
   readonly systemAccount: string;
   /** The file of each seed above. */
   readonly paths: Readonly<
-    Record<'operator' | 'operatorSigning' | 'account' | 'buildAgentSigning' | 'installAgentSigning', string>
+    Record<
+      'operator' | 'operatorSigning' | 'operatorRevocation' | 'account' | 'buildAgentSigning' | 'installAgentSigning',
+      string
+    >
   >;
 }
 
@@ -54,7 +59,7 @@ export interface NatsIdentities {
   readonly operatorJwt: string;
   readonly preload: Readonly<Record<string, string>>;
   serviceCreds(service: ServiceName): Promise<NatsCreds>;
-  /** A user that may push account statements, read them, cut connections and hear of connects and disconnects. */
+  /** A user of the system account that may read and restate the product's account, and do nothing else. */
   systemCreds(): Promise<NatsCreds>;
   /** What an enrolment would give to an agent: for tests of everything behind it. */
   agentCreds(kind: AgentKind, agentId: string, lifeMs?: number): Promise<NatsCreds>;
@@ -63,10 +68,10 @@ export interface NatsIdentities {
 /** Where the server keeps account statements; a pushed revocation is found there at the next start. */
 export const resolverDir = (dir: string): string => join(dir, 'accounts');
 
-/** Subjects of the system account that the product uses, no more. */
+/** Not `$SYS.REQ.CLAIMS.UPDATE`, with which any account could be stated, the system account too. */
 const systemPermissions = (account: string): { publish: string[]; subscribe: string[] } => ({
-  publish: ['$SYS.REQ.CLAIMS.UPDATE', `$SYS.REQ.ACCOUNT.${account}.CLAIMS.LOOKUP`, '$SYS.REQ.SERVER.*.KICK'],
-  subscribe: [`$SYS.ACCOUNT.${account}.CONNECT`, `$SYS.ACCOUNT.${account}.DISCONNECT`, '_INBOX.system.>'],
+  publish: [`$SYS.REQ.ACCOUNT.${account}.CLAIMS.UPDATE`, `$SYS.REQ.ACCOUNT.${account}.CLAIMS.LOOKUP`],
+  subscribe: ['_INBOX.system.>'],
 });
 
 /** The revocations that were pushed to the server in an earlier life. */
@@ -92,6 +97,7 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
     keptSecret(fileOf(name), () => createNkey(kind).seed);
   const operatorSeed = await seedOf('operator', 'operator');
   const operatorSigningSeed = await seedOf('operator', 'operator-signing');
+  const operatorRevocationSeed = await seedOf('operator', 'operator-revocation');
   const accountSeed = await seedOf('account', 'account');
   const systemSeed = await seedOf('account', 'system-account');
   const buildAgentSigningSeed = await seedOf('account', 'build-agent-signing');
@@ -142,6 +148,7 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
     keys: {
       operatorSeed,
       operatorSigningSeed,
+      operatorRevocationSeed,
       accountSeed,
       buildAgentSigningSeed,
       installAgentSigningSeed,
@@ -150,6 +157,7 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
       paths: {
         operator: fileOf('operator'),
         operatorSigning: fileOf('operator-signing'),
+        operatorRevocation: fileOf('operator-revocation'),
         account: fileOf('account'),
         buildAgentSigning: fileOf('build-agent-signing'),
         installAgentSigning: fileOf('install-agent-signing'),
@@ -158,7 +166,7 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
     operatorJwt: operatorJwt({
       name: 'vendor-cloud',
       signer: operator,
-      signingKeys: [operatorSigning.publicKey],
+      signingKeys: [operatorSigning.publicKey, nkeyFromSeed(operatorRevocationSeed).publicKey],
       systemAccount: system.publicKey,
     }),
     preload: accounts,

@@ -14,12 +14,14 @@ import {
   type AgentRef,
   type Hello,
   type InstallId,
+  type JsonObject,
   type ListInVendor,
   type VendorId,
 } from '#contracts';
 import { presenceMachine, type Presence as PresenceState } from '#domain';
 import { Serves, type MessageContext } from '#messaging';
 import { Database, storableText } from '#persistence';
+import { withTimeout } from '#platform';
 import { found, page, position } from '../catalogue/lists.js';
 import { callerOf } from '../engine/claims.js';
 import { Statements } from '../engine/statements.js';
@@ -27,6 +29,7 @@ import { iso, isoOrNull, wire } from '../wire.js';
 import { vendorKeysOf } from './enrolment.js';
 import { AgentIdentity } from './identity.js';
 import { Presence } from './presence.js';
+import { Revocations } from './revocations.js';
 
 interface AgentRow {
   readonly id: AgentId;
@@ -37,8 +40,12 @@ interface AgentRow {
   readonly last_seen_at: Date | null;
   readonly version: string | null;
   readonly public_key: string | null;
+  readonly policy: JsonObject | null;
   readonly created_at: Date;
 }
+
+/** The answer to a revocation waits so long for NATS to have it. */
+const PUSH_WAIT_MS = 1_500;
 
 /** Agents as people see them, and their hello. */
 @Injectable()
@@ -48,6 +55,7 @@ export class Agents {
     private readonly identity: AgentIdentity,
     private readonly statements: Statements,
     private readonly presence: Presence,
+    private readonly revocations: Revocations,
   ) {}
 
   /** Renews the agent's JWT and makes its consumer when it is gone. A revoked agent gets neither. */
@@ -90,12 +98,22 @@ export class Agents {
       agent_id,
       vendor_id,
     ]);
-    return this.view(found(row, `agent ${agent_id}`));
+    const agent = found(row, `agent ${agent_id}`);
+    return wire(Agent, { ...this.view(agent), customer_policy: agent.policy });
   }
 
-  /** The agent gets no job and no new JWT from now on; what it runs is lost to it, its unused tokens are void. */
+  /**
+   * The agent gets no job and no new JWT from now on; what it runs is lost to it, its unused tokens are void, and its
+   * connection is cut: usually before the answer, and in any case as soon as NATS can be told.
+   */
   @Serves(revokeAgent)
-  async revokeAgent({ vendor_id, agent_id }: AgentRef): Promise<Agent> {
+  async revokeAgent(ref: AgentRef): Promise<Agent> {
+    const agent = await this.markRevoked(ref);
+    await withTimeout('the revocation', PUSH_WAIT_MS, this.revocations.settle()).catch(() => undefined);
+    return agent;
+  }
+
+  private markRevoked({ vendor_id, agent_id }: AgentRef): Promise<Agent> {
     return this.database.transaction(async (tx) => {
       const [row] = await tx.query<AgentRow>('SELECT * FROM agents WHERE id = $1 AND vendor_id = $2 FOR UPDATE', [
         agent_id,
@@ -105,6 +123,7 @@ export class Agents {
       const presence = presenceMachine.next(agent.presence, 'revoke');
       if (!presence) return this.view(agent);
       await tx.query('UPDATE agents SET presence = $2 WHERE id = $1', [agent_id, presence]);
+      if (agent.public_key !== null) await this.revocations.revoke(tx, agent_id, agent.public_key);
       await tx.query('UPDATE enrolment_tokens SET expires_at = now() WHERE agent_id = $1 AND used_at IS NULL', [
         agent_id,
       ]);

@@ -24,8 +24,10 @@ import { found } from '../catalogue/lists.js';
 import { Statements } from '../engine/statements.js';
 import { iso, wire } from '../wire.js';
 import { AgentIdentity } from './identity.js';
+import { Revocations } from './revocations.js';
 
 interface TokenOwner {
+  readonly token_id: string;
   readonly agent_id: AgentId;
   readonly kind: AgentKind;
   readonly vendor_id: VendorId;
@@ -57,6 +59,7 @@ export class Enrolments {
     private readonly identity: AgentIdentity,
     private readonly statements: Statements,
     private readonly config: SchedulerConfig,
+    private readonly revocations: Revocations,
   ) {}
 
   @Serves(createEnrolmentToken)
@@ -113,6 +116,7 @@ export class Enrolments {
     if (!owner) throw refused();
     if (owner.used || owner.expired) return this.refuse(owner);
     const vendorKey = checkKeys(owner.kind, request);
+    await this.checkFree(owner.agent_id, request.public_key);
     // Before the token is burned: an agent that could get no offers would have lost its token for nothing.
     await this.identity.ensureConsumer(owner.agent_id);
     const vendorKeys = await this.database.transaction(async (tx) => {
@@ -129,7 +133,25 @@ export class Enrolments {
     return this.answer(owner, request.public_key, vendorKeys);
   }
 
-  /** The new key replaces the old one; agent and install stay. Attempts of the old identity end, it may be a thief's. */
+  /**
+   * A key that was revoked stays so, and no two agents have the same: whoever enrolled with the key of another (it is
+   * no secret) and was revoked then would take that one down.
+   */
+  private async checkFree(agent_id: AgentId, public_key: string): Promise<void> {
+    if (await this.revocations.isRevoked(public_key)) {
+      throw keyFault('/public_key', 'was revoked: enrol with a new key');
+    }
+    const others = await this.database.query('SELECT 1 FROM agents WHERE public_key = $1 AND id <> $2', [
+      public_key,
+      agent_id,
+    ]);
+    if (others.length > 0) throw keyFault('/public_key', 'is the key of another agent: enrol with a new key');
+  }
+
+  /**
+   * The new key replaces the old one, which loses its connection; agent and install stay. Attempts of the old identity
+   * end, it may be a thief's.
+   */
   private async adopt(
     tx: Tx,
     owner: TokenOwner,
@@ -138,6 +160,11 @@ export class Enrolments {
   ): Promise<void> {
     const { agent_id, vendor_id, install_id, kind } = owner;
     const presence = presenceMachine.next(owner.presence, 'enrol') ?? 'offline';
+    const [old] = await tx.query<{ public_key: string | null }>(
+      'SELECT public_key FROM agents WHERE id = $1 FOR UPDATE',
+      [agent_id],
+    );
+    if (old?.public_key && old.public_key !== public_key) await this.revocations.revoke(tx, agent_id, old.public_key);
     await tx.query('UPDATE agents SET public_key = $2, version = $3, presence = $4 WHERE id = $1', [
       agent_id,
       public_key,
@@ -181,7 +208,7 @@ export class Enrolments {
 
   private async ownerOf(tokenId: string, secret: string): Promise<TokenOwner | undefined> {
     const [owner] = await this.database.query<TokenOwner>(
-      `SELECT t.agent_id, a.kind, a.vendor_id, v.name AS vendor_name, a.install_id, a.presence,
+      `SELECT t.id AS token_id, t.agent_id, a.kind, a.vendor_id, v.name AS vendor_name, a.install_id, a.presence,
          t.used_at IS NOT NULL AS used, t.expires_at <= now() AS expired
        FROM enrolment_tokens t JOIN agents a ON a.id = t.agent_id JOIN vendors v ON v.id = a.vendor_id
        WHERE t.id = $1 AND t.secret_hash = $2`,
@@ -199,7 +226,7 @@ export class Enrolments {
         install_id: owner.install_id ?? undefined,
         agent_id: owner.agent_id,
         actor: 'service:gateway',
-        data: { reason: owner.used ? 'used' : 'expired' },
+        data: { token_id: owner.token_id, kind: owner.kind, reason: owner.used ? 'used' : 'expired' },
       });
     });
     throw refused();
@@ -207,21 +234,21 @@ export class Enrolments {
 }
 
 const refused = (): ImsError => new ImsError('enrolment_refused');
+const keyFault = (pointer: string, message: string): ImsError =>
+  new ImsError('invalid_request', `${pointer} ${message}`, [{ pointer, message }]);
 
 /** The key that the vendor's artifacts will be signed with, in one form; undefined for an install agent. */
 function checkKeys(kind: AgentKind, { public_key, signing_public_key }: EnrolRequest): string | undefined {
-  const fault = (pointer: string, message: string): ImsError =>
-    new ImsError('invalid_request', `${pointer} ${message}`, [{ pointer, message }]);
-  if (nkeyKind(public_key) !== 'user') throw fault('/public_key', 'must be a public user nkey');
+  if (nkeyKind(public_key) !== 'user') throw keyFault('/public_key', 'must be a public user nkey');
   if (kind !== 'build') return undefined;
-  if (signing_public_key === undefined) throw fault('/signing_public_key', 'is needed for a build agent');
+  if (signing_public_key === undefined) throw keyFault('/signing_public_key', 'is needed for a build agent');
   // createPublicKey would also take a private key and derive the public one.
   if (!signing_public_key.includes('PUBLIC KEY') || signing_public_key.includes('PRIVATE')) {
-    throw fault('/signing_public_key', 'must be a public key in PEM');
+    throw keyFault('/signing_public_key', 'must be a public key in PEM');
   }
   try {
     return createPublicKey(signing_public_key).export({ type: 'spki', format: 'pem' }).toString();
   } catch {
-    throw fault('/signing_public_key', 'must be a public key in PEM');
+    throw keyFault('/signing_public_key', 'must be a public key in PEM');
   }
 }
