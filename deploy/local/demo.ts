@@ -6,7 +6,7 @@ import { type Job, type Release } from '#contracts';
 import { PROJECT_ROOT, requireTool, ToolMissing } from '#stack';
 import { AGENT_TOOLS, startBuildAgent, startCustomer, type Customer } from './agents.js';
 import { startPlatform, type Platform } from './platform.js';
-import { jobMs, toolSpans, unionMs, type JobHistory } from './progress.js';
+import { jobMs, toolSpans, transferSpans, unionMs, type JobHistory } from './progress.js';
 import { RestProblem } from './rest.js';
 import { screen } from './screen.js';
 import {
@@ -117,8 +117,10 @@ async function runMainJob(
   report(release, builds, histories);
   const wallMs = Date.parse(deployment.finished_at ?? deployment.created_at) - Date.parse(deployment.created_at);
   const toolMs = unionMs(toolSpans(histories));
+  const transferMs = unionMs([...toolSpans(histories), ...transferSpans(histories)]) - toolMs;
   screen.note(
-    `\n  deployment ${deployment.status} in ${screen.seconds(wallMs)}: ${screen.seconds(toolMs)} in terraform and kubectl, ${Math.max(0, wallMs - toolMs)} ms everything else`,
+    `\n  deployment ${deployment.status} in ${screen.seconds(wallMs)}: ${screen.seconds(toolMs)} in terraform and kubectl, ` +
+      `${transferMs} ms copying between registries, ${Math.max(0, wallMs - toolMs - transferMs)} ms orchestration`,
   );
   return { succeeded: deployment.status === 'succeeded', installId: install.id, deploymentId: deployment.id };
 }

@@ -291,7 +291,7 @@ describe('the credentials of one install’s agent are of no use against another
       await thief.bus.publish(
         jobStep,
         place,
-        { ...held, session_id: SESSION, step: { name: 'x', status: 'done', started_at: at } },
+        { ...held, session_id: SESSION, steps: [{ name: 'x', status: 'done', started_at: at }] },
         's',
       );
       const lines = [{ at, level: 'info', step: 'x', text: 'the thief was here' } as const];

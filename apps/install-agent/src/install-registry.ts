@@ -10,6 +10,7 @@ import {
   intersectAccess,
   parseScopes,
   RegistryClient,
+  type Access,
   type RegistryTokenSigner,
 } from '#oci';
 
@@ -39,6 +40,19 @@ export async function makeRegistryKeys(stateDir: string): Promise<void> {
   await writeFile(certificate, made.certificatePem);
 }
 
+/** The same token for the same rights during half of its life: a signature for each request cost more than the request. */
+function keeping(sign: (access: readonly Access[]) => Promise<string>): (access: readonly Access[]) => Promise<string> {
+  const kept = new Map<string, { readonly token: Promise<string>; readonly untilMs: number }>();
+  return (access) => {
+    const now = performance.now();
+    for (const [rights, { untilMs }] of kept) if (untilMs <= now) kept.delete(rights);
+    const rights = JSON.stringify(access);
+    const token = kept.get(rights)?.token ?? sign(access);
+    if (!kept.has(rights)) kept.set(rights, { token, untilMs: now + OWN_LIFE_SECONDS * 500 });
+    return token;
+  };
+}
+
 /**
  * The install's own registry as its only writer sees it. Push tokens are minted in this process with a key that never
  * leaves the host, so nobody else can write, the IMS and the vendor included; nodes get pull tokens for a secret.
@@ -60,7 +74,7 @@ export class InstallRegistry {
       ...(ca === undefined ? {} : { ca }),
       credential: {
         kind: 'bearer',
-        token: (access) => signer.sign({ subject: ISSUER, access, lifeSeconds: OWN_LIFE_SECONDS }),
+        token: keeping((access) => signer.sign({ subject: ISSUER, access, lifeSeconds: OWN_LIFE_SECONDS })),
       },
     });
   }

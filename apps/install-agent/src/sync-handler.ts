@@ -3,7 +3,15 @@ import { readFile } from 'node:fs/promises';
 import { Injectable } from '@nestjs/common';
 import { Identity, RegistryTokens, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
 import { ImsError, type JsonObject } from '#contracts';
-import { accessSource, copyFrom, registrySource, secretsOf, type ArtifactSource, type CopyResult } from '#oci';
+import {
+  accessSource,
+  copyFrom,
+  remembering,
+  registrySource,
+  secretsOf,
+  type ArtifactSource,
+  type CopyResult,
+} from '#oci';
 import { InstallAgentConfig } from './config.js';
 import { InstallRegistry } from './install-registry.js';
 import { artifactOf, verifyProvenance } from './verification.js';
@@ -59,7 +67,7 @@ export class SyncHandler implements JobHandler {
       step.log('info', `${digest} is in the install's registry: nothing to fetch`);
       return { digest, bytes_copied: 0, blobs_copied: 0, blobs_skipped: 0 };
     }
-    const copied = await this.copy(step, digest);
+    const { copied, transferMs } = await this.copy(step, digest);
     step.log(
       'info',
       `copied ${copied.bytesCopied} bytes in ${copied.blobsCopied} blobs; ${copied.blobsSkipped} were there`,
@@ -69,6 +77,7 @@ export class SyncHandler implements JobHandler {
       bytes_copied: copied.bytesCopied,
       blobs_copied: copied.blobsCopied,
       blobs_skipped: copied.blobsSkipped,
+      transfer_ms: transferMs,
     };
   }
 
@@ -76,14 +85,16 @@ export class SyncHandler implements JobHandler {
    * With a large artifact on a slow line a right may end before the last blob has begun. What was copied stays, so a
    * new token goes on from there, as long as each round brings something.
    */
-  private async copy(step: StepContext, digest: string): Promise<CopyResult> {
+  private async copy(step: StepContext, digest: string): Promise<{ copied: CopyResult; transferMs: number }> {
     let blobsDone = 0;
+    let transferMs = 0;
     for (;;) {
       const before = blobsDone;
-      const source = await this.redeem(step);
+      const source = remembering(await this.redeem(step));
+      const from = performance.now();
       await verifyProvenance(step, this.identity.enrolment, source);
       try {
-        return await copyFrom(
+        const copied = await copyFrom(
           source,
           digest,
           { client: this.registry.client, repository: localRepository(step) },
@@ -94,7 +105,9 @@ export class SyncHandler implements JobHandler {
             },
           },
         );
+        return { copied, transferMs: Math.round(transferMs + performance.now() - from) };
       } catch (error) {
+        transferMs += performance.now() - from;
         const ended = error instanceof ImsError && error.code === 'registry_denied';
         if (!ended || blobsDone === before) throw error;
         step.log('info', `the right to fetch ended after ${blobsDone} blobs; asking for another`);

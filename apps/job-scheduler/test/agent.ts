@@ -182,7 +182,7 @@ export class ScriptedAgent {
     await this.bus.publish(
       jobStep,
       { agent: this.id, job: held.job_id },
-      { ...held, session_id: this.session, step },
+      { ...held, session_id: this.session, steps: [step] },
       id,
     );
   }

@@ -19,7 +19,14 @@ export interface ReportsOptions {
   readonly sessionId: string;
   readonly resendMs?: number;
   readonly retryMaxMs?: number;
+  /** Steps wait this long for others to go with them. */
+  readonly gatherMs?: number;
 }
+/**
+ * A step of a few milliseconds says `started` and `done` in one message, and a quick attempt says all in its result:
+ * each message costs a synced write at the broker and a commit, 12 of 14 messages of a sync and an apply are saved.
+ */
+const GATHER_MS = 100;
 
 /**
  * What an attempt says to the scheduler: its steps, in order, then its result. Each is sent until JetStream has it, and
@@ -27,6 +34,9 @@ export interface ReportsOptions {
  */
 export class AttemptReports {
   private tail: Promise<void> = Promise.resolve();
+  private gathered: Step[] = [];
+  private timer: NodeJS.Timeout | undefined;
+  private batch = 0;
   private readonly over = new AbortController();
   private answer: (receipt: Receipt | undefined) => void = () => undefined;
   /** The receipt; undefined when it was given up (the attempt is another's). */
@@ -41,13 +51,11 @@ export class AttemptReports {
     private readonly attempt: number,
   ) {}
 
-  /** Returns at once. A step that is reported again after a restart has the same message id once it is done. */
+  /** Returns at once. What follows within a moment goes in the same message. */
   step(step: Step): void {
-    const { agentId, sessionId } = this.options;
-    const report: StepReport = { job_id: this.jobId, attempt: this.attempt, session_id: sessionId, step };
-    const life = step.status === 'done' ? '' : `.${sessionId}`;
-    const id = `${this.jobId}.${this.attempt}.step.${step.name}.${step.status}${life}`;
-    this.enqueue(`step ${step.name}`, () => this.bus.publish(jobStep, { agent: agentId, job: this.jobId }, report, id));
+    // `done` says all that `started` said.
+    this.gathered = [...this.gathered.filter(({ name }) => name !== step.name), step];
+    this.timer ??= setTimeout(() => this.flush(), this.options.gatherMs ?? GATHER_MS).unref();
   }
 
   /** Sends the result after all steps, then again each time no receipt has come. The message id differs each time: a
@@ -55,10 +63,12 @@ export class AttemptReports {
   result(result: JobResult): void {
     const { agentId, sessionId } = this.options;
     const id = `${this.jobId}.${this.attempt}.result.${sessionId}`;
+    const steps = this.taken();
+    const whole = steps.length > 0 ? { ...result, steps } : result;
     void (async () => {
       for (let sent = 1; !this.over.signal.aborted; sent++) {
         this.enqueue('result', () =>
-          this.bus.publish(jobResult, { agent: agentId, job: this.jobId }, result, `${id}.${sent}`),
+          this.bus.publish(jobResult, { agent: agentId, job: this.jobId }, whole, `${id}.${sent}`),
         );
         await this.tail;
         await sleep(this.options.resendMs ?? LIMITS.resultResendMs, this.over.signal);
@@ -74,13 +84,33 @@ export class AttemptReports {
 
   /** Says nothing more. */
   abandon(): void {
+    this.taken();
     this.answer(undefined);
     this.over.abort();
   }
 
   /** What was given so far has been sent (or given up). */
   async sent(): Promise<void> {
+    this.flush();
     await this.tail;
+  }
+
+  private flush(): void {
+    const steps = this.taken();
+    if (steps.length === 0) return;
+    const { agentId, sessionId } = this.options;
+    const report: StepReport = { job_id: this.jobId, attempt: this.attempt, session_id: sessionId, steps };
+    this.batch += 1;
+    const id = `${this.jobId}.${this.attempt}.steps.${sessionId}.${this.batch}`;
+    this.enqueue('steps', () => this.bus.publish(jobStep, { agent: agentId, job: this.jobId }, report, id));
+  }
+
+  private taken(): Step[] {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    const steps = this.gathered;
+    this.gathered = [];
+    return steps;
   }
 
   private enqueue(what: string, publish: () => Promise<void>): void {

@@ -39,8 +39,10 @@ it('goes from offer to receipt: steps, log, result, and then nothing is kept', a
     result: { steps: ['first', 'second'] },
   });
   await waitFor(() => scheduler.logEnded(job));
-  expect(scheduler.stepsOf(job)).toEqual(['first:started', 'first:done', 'second:started', 'second:done']);
-  const done = scheduler.steps.find(({ job_id, step }) => job_id === job && step.status === 'done')!.step;
+  // `started` is left out where `done` came within the moment that reports wait for one another.
+  expect(scheduler.stepsOf(job).filter((step) => !step.endsWith(':started'))).toEqual(['first:done', 'second:done']);
+  const reported = scheduler.steps.filter(({ job_id }) => job_id === job).flatMap(({ steps }) => steps);
+  const done = reported.find(({ status }) => status === 'done')!;
   expect(done.duration_ms).toBeGreaterThanOrEqual(done.tool_ms!);
   expect(done.tool_ms).toBeGreaterThan(0);
   expect(scheduler.linesOf(job)).toEqual(['step first', 'one', 'step second', 'got ***']);
@@ -84,7 +86,7 @@ it('reports a failed step with its code and stops there', async () => {
     outcome: 'failed',
     error: { code: 'apply_failed', detail: 'first ended with 3' },
   });
-  expect(scheduler.stepsOf(job)).toEqual(['first:started', 'first:failed']);
+  expect(scheduler.stepsOf(job).at(-1)).toBe('first:failed');
   await waitFor(() => scheduler.logEnded(job));
   expect(scheduler.linesOf(job).at(-1)).toContain('apply_failed');
 });

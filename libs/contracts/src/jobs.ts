@@ -332,7 +332,8 @@ export const renewLeases = rpc('renew', Renew, Renewed);
 
 export class StepReport extends HeldAttempt {
   @Text(8, 60) session_id: string;
-  @Nested(() => Step) step: Step;
+  /** In the order they happened; what happened within a moment comes in one message. */
+  @ListOf(() => Step, 1000) steps: Step[];
 }
 export const jobStep = streamMessage({
   name: 'job.step',
@@ -350,6 +351,8 @@ export class JobResult extends HeldAttempt {
   @Text(8, 60) session_id: string;
   @OneOf(OUTCOMES) outcome: (typeof OUTCOMES)[number];
   @Optional() @Nested(() => Problem) error?: Problem;
+  /** The last steps, which no message of their own has reported. */
+  @Optional() @ListOf(() => Step, 1000) steps?: Step[];
   /** With `deferred` only. */
   @Optional() @Nested(() => Hold) hold?: Hold;
   /** build: BuildOutcome. sync: SyncOutcome. apply, destroy: ApplyOutcome. */
@@ -366,6 +369,8 @@ export class SyncOutcome {
   @Int(0, Number.MAX_SAFE_INTEGER) bytes_copied: number;
   @Int(0, 1_000_000) blobs_copied: number;
   @Int(0, 1_000_000) blobs_skipped: number;
+  /** Milliseconds in which bytes moved between the registries; the rest of the job is ours. */
+  @Optional() @Int(0, 1e9) transfer_ms?: number;
 }
 export class ApplyOutcome {
   /** False: the plan was empty and nothing was touched. */

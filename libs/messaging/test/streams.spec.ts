@@ -74,7 +74,7 @@ async function startScheduler(handler: Handler, consumers: MessagingOptions['con
   @Injectable()
   class Engine {
     @Consumes(jobStep) step(body: StepReport, context: MessageContext): Promise<Outcome> {
-      return handle(body.job_id, body.step.name, body, context);
+      return handle(body.job_id, body.steps[0]!.name, body, context);
     }
     @Consumes(jobResult) result(body: JobResult, context: MessageContext): Promise<Outcome> {
       return handle(body.job_id, 'result', body, context);
@@ -127,7 +127,7 @@ const report = (job: JobId, name: string): StepReport => ({
   job_id: job,
   attempt: 1,
   session_id: 'session-1',
-  step: { name, status: 'done', started_at: '2026-01-01T00:00:00.000Z' },
+  steps: [{ name, status: 'done', started_at: '2026-01-01T00:00:00.000Z' }],
 });
 
 async function until(condition: () => boolean | Promise<boolean>, what: string, ms = 20_000): Promise<void> {
@@ -300,7 +300,7 @@ describe('delivery', () => {
       mostSlow = Math.max(mostSlow, slowNow);
       await opened;
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 20));
-      order.push('step' in body ? body.step.name : 'result');
+      order.push('outcome' in body ? 'result' : body.steps[0]!.name);
       slowNow -= 1;
     });
     const agent = await reporter();

@@ -23,8 +23,10 @@ import {
   localSigner,
   MEDIA_TYPE,
   pushOciLayout,
+  remembering,
   verifyArtifact,
   type Descriptor,
+  type FetchedManifest,
   type ImageIndex,
   type ImageManifest,
   type RegistryClient,
@@ -327,4 +329,28 @@ describe('an OCI layout', () => {
     );
     await rm(dir, { recursive: true });
   });
+});
+
+it('reads once what is asked for twice, and what failed again', async () => {
+  const reads: string[] = [];
+  let down = true;
+  const blob = { mediaType: 'text/plain', digest: `sha256:${'a'.repeat(64)}`, size: 5 };
+  const source = remembering({
+    manifest: (digest) => {
+      reads.push(digest);
+      return down ? Promise.reject(new Error('down')) : Promise.resolve({} as FetchedManifest);
+    },
+    openBlob: ({ digest }) => {
+      reads.push(digest);
+      return Readable.from([Buffer.from('hello')]);
+    },
+  });
+  await expect(source.manifest('m')).rejects.toThrow('down');
+  down = false;
+  await source.manifest('m');
+  await source.manifest('m');
+  for (let i = 0; i < 2; i++) {
+    expect(Buffer.concat(await (await source.openBlob(blob)).toArray()).toString()).toBe('hello');
+  }
+  expect(reads).toEqual(['m', 'm', blob.digest]);
 });

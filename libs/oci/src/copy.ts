@@ -97,6 +97,38 @@ export function registrySource(from: ArtifactAddress): ArtifactSource {
   };
 }
 
+const REMEMBERED_BLOBS = 64;
+const REMEMBERED_BYTES = 64 * 1024;
+
+/**
+ * The same source, for one who reads an artifact to verify it and again to copy it: manifests, the list of referrers
+ * and small blobs (at most 64 of 64 KiB) are read once. They are checked by digest, which never changes its meaning.
+ */
+export function remembering(source: ArtifactSource): ArtifactSource {
+  const once = <T>(read: (digest: string, signal?: AbortSignal) => Promise<T>) => {
+    const known = new Map<string, Promise<T>>();
+    return (digest: string, signal?: AbortSignal): Promise<T> => {
+      const reading = known.get(digest) ?? read(digest, signal);
+      known.set(digest, reading);
+      reading.catch(() => known.delete(digest));
+      return reading;
+    };
+  };
+  const blobs = new Map<string, Buffer>();
+  return {
+    ...source,
+    manifest: once(source.manifest),
+    ...(source.referrers === undefined ? {} : { referrers: once(source.referrers) }),
+    openBlob: async (blob, signal) => {
+      const known = blobs.get(blob.digest);
+      if (known === undefined && blob.size > REMEMBERED_BYTES) return source.openBlob(blob, signal);
+      const bytes = known ?? Buffer.concat(await (await source.openBlob(blob, signal)).toArray());
+      if (blobs.size < REMEMBERED_BLOBS) blobs.set(blob.digest, bytes);
+      return Readable.from([bytes], { objectMode: false });
+    },
+  };
+}
+
 /** `copyArtifact` from any source. */
 export async function copyFrom(
   source: ArtifactSource,

@@ -20,6 +20,7 @@ export {
 export {
   copyArtifact,
   copyFrom,
+  remembering,
   registrySource,
   type ArtifactSource,
   type CopyOptions,

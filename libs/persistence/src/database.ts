@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { type PoolClient, type QueryResult } from 'pg';
 import { type DataSource, type EntityManager, type QueryRunner } from 'typeorm';
 import {
@@ -12,7 +13,7 @@ import {
 import { backoffMs, createLogger, currentContext, sleep } from '#platform';
 import { appendEvents, type NewEvent } from './events.js';
 import { insertOutbox, OutboxRelay, type NewOutboxRow, type Publisher, type RelayMetrics } from './outbox.js';
-import { isConnectionLoss, isSerialization, toCallerError } from './pg-errors.js';
+import { isConnectionLoss, isSerialization, isStalePlan, toCallerError } from './pg-errors.js';
 
 /** One transaction. Its statements run one after another: never two at the same time. */
 export interface Tx {
@@ -85,7 +86,8 @@ export class Database {
       try {
         const client = await connect(runner);
         return await rowsOf<T>(client, sql, params).catch((error: unknown) => {
-          throw read || isSerialization(error) ? error : new Final(error);
+          if (isStalePlan(error)) end(client);
+          throw read || isSerialization(error) || isStalePlan(error) ? error : new Final(error);
         });
       } finally {
         await runner.release();
@@ -126,7 +128,8 @@ export class Database {
         return await once();
       } catch (error) {
         if (error instanceof Final) throw toCallerError(error.reason);
-        if (attempt >= ATTEMPTS || !(isSerialization(error) || isConnectionLoss(error))) throw toCallerError(error);
+        const again = isSerialization(error) || isConnectionLoss(error) || isStalePlan(error);
+        if (attempt >= ATTEMPTS || !again) throw toCallerError(error);
         this.logger.debug({ err: error, attempt }, 'a transaction begins again');
         await sleep(backoffMs(attempt, BACKOFF));
       }
@@ -171,6 +174,7 @@ export class Database {
       if (messages.length > 0) stored = await insertOutbox(query, messages);
     } catch (error) {
       await rollback(runner, client);
+      if (isStalePlan(error)) end(client);
       throw error;
     }
     await this.commit(runner, client, stored?.xid);
@@ -235,9 +239,23 @@ async function connect(runner: QueryRunner): Promise<PoolClient> {
   return (await runner.connect()) as PoolClient;
 }
 
-async function rowsOf<T>(client: PoolClient, sql: string, params: readonly unknown[]): Promise<T[]> {
-  return (await client.query(sql, [...params])).rows as T[];
+/**
+ * Statements are prepared once a connection: parsing and planning anew was a third of the server's work for a
+ * deployment. All SQL here is static text, so there are about a hundred names.
+ */
+const names = new Map<string, string>();
+function nameOf(sql: string): string {
+  const name = names.get(sql) ?? createHash('sha256').update(sql).digest('base64url').slice(0, 24);
+  names.set(sql, name);
+  return name;
 }
+
+async function rowsOf<T>(client: PoolClient, sql: string, params: readonly unknown[]): Promise<T[]> {
+  return (await client.query({ name: nameOf(sql), text: sql, values: [...params] })).rows as T[];
+}
+
+const end = (client: PoolClient): void =>
+  void (client as unknown as { end(): Promise<void> }).end().catch(() => undefined);
 
 /** After a failed rollback the connection is ended: back in the pool it would carry the open transaction on. */
 async function rollback(runner: QueryRunner, client: PoolClient): Promise<void> {
@@ -245,7 +263,7 @@ async function rollback(runner: QueryRunner, client: PoolClient): Promise<void> 
   try {
     await client.query('ROLLBACK');
   } catch {
-    void (client as unknown as { end(): Promise<void> }).end().catch(() => undefined);
+    end(client);
   }
   (runner as { isTransactionActive: boolean }).isTransactionActive = false;
 }

@@ -18,6 +18,13 @@ export function isUniqueViolation(error: unknown, constraint?: string): boolean 
 /** Two transactions met; one of them has to begin again. Nothing of it has happened. */
 export const isSerialization = (error: unknown): boolean => ['40001', '40P01'].includes(pgCode(error) ?? '');
 
+/**
+ * A prepared statement from before a migration: `cached plan must not change result type`. Nothing has happened; a new
+ * connection prepares it anew.
+ */
+export const isStalePlan = (error: unknown): boolean =>
+  pgCode(error) === '0A000' && error instanceof Error && error.message.includes('cached plan');
+
 const LOST_CODES = new Set([
   'ECONNREFUSED',
   'ECONNRESET',

@@ -75,6 +75,8 @@ export async function startRegistry(options: RegistryOptions): Promise<RegistryS
     name: 'registry',
     bin,
     args: ['serve', configFile],
+    // One thread: a request costs 2.0 ms of CPU instead of 3.0 (two cores, distribution 2.8); it serves one install.
+    env: { GOMAXPROCS: '1' },
     logFile: join(dir, 'registry.log'),
     stdoutFile: accessLogFile,
     pidFile: join(dir, 'registry.pid.json'),

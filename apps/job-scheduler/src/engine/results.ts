@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import { jobReceipt, jobResult, jobStep, Receipt, type JobResult, type StepReport } from '#contracts';
+import { jobReceipt, jobResult, jobStep, Receipt, type JobResult, type Step, type StepReport } from '#contracts';
 import { Bus, Consumes, reject, type MessageContext, type Outcome } from '#messaging';
-import { Database, storableJson, storableText } from '#persistence';
-import { json, wire } from '../wire.js';
+import { Database, storableJson, type Tx } from '#persistence';
+import { wire } from '../wire.js';
 import { callerOf } from './claims.js';
 import { readResult } from './outcomes.js';
 import { lockJobInDeployment } from './rows.js';
@@ -42,6 +42,7 @@ export class Results {
         [job_id, attempt],
       );
       if (!known) return reject('stale_attempt', `attempt ${attempt} of ${job_id} was never granted`);
+      await storeSteps(tx, job_id, attempt, body.steps ?? []);
       if (known.status === 'running') {
         const { event, outcome, result } = readResult(job, body, await this.statements.expected(tx, job));
         const cause = { actor: `agent:${agent}`, result, ...(outcome ? { outcome } : {}) };
@@ -64,32 +65,38 @@ export class Results {
     });
   }
 
-  /** Keeps a step as the journal of the agent has it. Late and repeated reports never turn a finished step back. */
+  /** Keeps steps as the journal of the agent has them. */
   @Consumes(jobStep)
-  async step({ job_id, attempt, step }: StepReport, context: MessageContext): Promise<Outcome> {
+  async step({ job_id, attempt, steps }: StepReport, context: MessageContext): Promise<Outcome> {
     const agent = callerOf(context);
     const [known] = await this.database.query(
       'SELECT 1 FROM attempts WHERE job_id = $1 AND number = $2 AND agent_id = $3',
       [job_id, attempt, agent],
     );
     if (!known) return reject('not_found', `${agent} has no attempt ${attempt} of ${job_id}`);
-    await this.database.query(
-      `INSERT INTO steps AS s (job_id, attempt, name, status, started_at, duration_ms, tool_ms, detail)
-       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-       ON CONFLICT (job_id, attempt, name) DO UPDATE SET status = EXCLUDED.status, started_at = EXCLUDED.started_at,
-         duration_ms = EXCLUDED.duration_ms, tool_ms = EXCLUDED.tool_ms, detail = EXCLUDED.detail
-       WHERE s.status <> 'done' AND NOT (s.status = 'failed' AND EXCLUDED.status = 'started'
-         AND EXCLUDED.started_at <= s.started_at)`,
-      [
-        job_id,
-        attempt,
-        storableText(step.name),
-        step.status,
-        step.started_at,
-        step.duration_ms ?? null,
-        step.tool_ms ?? null,
-        json(step.detail && storableJson(step.detail)),
-      ],
-    );
+    await storeSteps(this.database, job_id, attempt, steps);
   }
+}
+
+/** Late and repeated reports never turn a finished step back. */
+async function storeSteps(
+  on: Pick<Tx, 'query'>,
+  jobId: string,
+  attempt: number,
+  steps: readonly Step[],
+): Promise<void> {
+  if (steps.length === 0) return;
+  // One INSERT cannot touch a row twice: the last word on a step is the one that counts.
+  const last = new Map(steps.map((step) => [step.name, step]));
+  await on.query(
+    `INSERT INTO steps AS s (job_id, attempt, name, status, started_at, duration_ms, tool_ms, detail)
+     SELECT $1, $2, name, status, started_at, duration_ms, tool_ms, detail
+       FROM jsonb_to_recordset($3) AS r (name text, status text, started_at timestamptz, duration_ms integer,
+         tool_ms integer, detail jsonb)
+     ON CONFLICT (job_id, attempt, name) DO UPDATE SET status = EXCLUDED.status, started_at = EXCLUDED.started_at,
+       duration_ms = EXCLUDED.duration_ms, tool_ms = EXCLUDED.tool_ms, detail = EXCLUDED.detail
+     WHERE s.status <> 'done' AND NOT (s.status = 'failed' AND EXCLUDED.status = 'started'
+       AND EXCLUDED.started_at <= s.started_at)`,
+    [jobId, attempt, JSON.stringify([...last.values()].map((step) => storableJson({ ...step })))],
+  );
 }
