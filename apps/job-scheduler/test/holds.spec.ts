@@ -14,7 +14,7 @@ import {
   type JsonObject,
   type Release,
 } from '#contracts';
-import { Bus } from '#messaging';
+import { type Bus } from '#messaging';
 import { freshDatabase, startNats } from '#stack';
 import { type ScriptedAgent } from './agent.js';
 import { until, World, type Shop } from './world.js';
@@ -67,9 +67,13 @@ async function swept({ other }: Scene): Promise<void> {
   const before = await offers();
   await until('two more offers', async () => (await offers()) >= before + 2);
 }
-/** Takes offers until this job comes. */
+/** Takes offers until one of this job comes that was not made before it ran or was held. */
 const offered = (agent: ScriptedAgent, job: Job): Promise<true> =>
-  until(`an offer of ${job.id}`, async () => (await agent.offer(1_000)) === job.id);
+  until(`an offer of ${job.id}`, async () => {
+    if ((await agent.offer(1_000)) !== job.id) return false;
+    const { status, hold } = await world.readJob(shop, job.id);
+    return status === 'queued' && hold === undefined;
+  });
 
 const tampered: Hold = { code: 'token_tampered', detail: 'a pull token of the job was presented by somebody else' };
 const tamper = (job: Job): Promise<Job> =>
@@ -229,7 +233,9 @@ describe('a hold of the customer', () => {
     expect(await agent.report({ ...policy, pending: [] })).toEqual({ lifted: 0 });
     await agent.run(job.id);
     await world.job(shop, job.id, 'succeeded');
-    expect(await factsOf(job, 'job.hold_lifted')).toMatchObject([{ actor: `agent:${agent.id}`, data: { by: 'report' } }]);
+    expect(await factsOf(job, 'job.hold_lifted')).toMatchObject([
+      { actor: `agent:${agent.id}`, data: { by: 'report' } },
+    ]);
     // Three reports, two contents.
     expect((await world.facts(install.id)).filter((type) => type === 'agent.policy_changed')).toHaveLength(2);
     const shown = { approve: 'on_delete', pending: [] };

@@ -66,7 +66,8 @@ export class Claims {
     return this.transitions.run(async (change) => {
       const job = await this.lockOwn(change.tx, job_id, agent, 'job_not_claimable');
       const { lease, presence } = await this.heldBy(change.tx, job);
-      if (lease && lease.session_id === session_id) {
+      // A held job gives no grant, not even one whose reply was lost: the attempt ends with its lease.
+      if (lease && lease.session_id === session_id && !job.hold) {
         await this.hold(change.tx, job, session_id);
         return this.grant(change.tx, job, lease.attempt, lease.granted_at);
       }

@@ -4,21 +4,26 @@ import {
   AttemptPage,
   cancelJob,
   getJob,
+  Hold,
+  holdJob,
   Job,
   JobComponent,
   JobPage,
   LIMITS,
   listAttempts,
   listJobs,
+  resumeHeldJob,
   Step,
   type AgentId,
   type AttemptStatus,
   type CancelJob,
+  type HoldJob,
   type JobId,
   type JobKind,
   type JobRef,
   type JsonObject,
   type ListJobs,
+  type ResumeHeldJob,
   type VendorId,
 } from '#contracts';
 import { waitingReason, type Fault, type Presence as PresenceState } from '#domain';
@@ -28,6 +33,7 @@ import { Presence } from '../agents/presence.js';
 import { found, page, position } from '../catalogue/lists.js';
 import { iso, isoOrNull, problem, wire } from '../wire.js';
 import { Cancel } from './cancel.js';
+import { Holds } from './holds.js';
 import { labelOf, type JobRow } from './rows.js';
 
 interface JobView extends Omit<JobRow, 'now'> {
@@ -64,13 +70,14 @@ interface StepRow {
   readonly detail: JsonObject | null;
 }
 
-/** Jobs as people read them, with the reason why each unfinished one does not go on, and their cancelling. */
+/** Jobs as people read them, with the reason why each unfinished one does not go on; their cancelling and holding. */
 @Injectable()
 export class Jobs {
   constructor(
     private readonly database: Database,
     private readonly presence: Presence,
     private readonly cancelling: Cancel,
+    private readonly holds: Holds,
   ) {}
 
   @Serves(getJob)
@@ -118,6 +125,18 @@ export class Jobs {
     return this.read(vendor_id, job_id);
   }
 
+  @Serves(holdJob)
+  async holdJob({ vendor_id, job_id, hold }: HoldJob): Promise<Job> {
+    await this.holds.hold(vendor_id, job_id, hold);
+    return this.read(vendor_id, job_id);
+  }
+
+  @Serves(resumeHeldJob)
+  async resumeHeldJob(request: ResumeHeldJob): Promise<Job> {
+    await this.holds.resume(request);
+    return this.read(request.vendor_id, request.job_id);
+  }
+
   private async read(vendor_id: VendorId, job_id: JobId): Promise<Job> {
     const [row] = await this.database.query<JobView>(`${SELECT_JOBS} WHERE j.id = $1 AND j.vendor_id = $2`, [
       job_id,
@@ -148,7 +167,9 @@ export class Jobs {
         slots: LIMITS.agentSlots,
         offers: row.offers,
         ...(row.waits_until ? { notBefore: iso(row.waits_until) } : {}),
+        ...(row.hold ? { hold: row.hold } : {}),
       }),
+      hold: row.hold && wire(Hold, row.hold),
       error: problem(row.error),
       result: row.result,
       created_at: iso(row.created_at),

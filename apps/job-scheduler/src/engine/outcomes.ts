@@ -1,6 +1,7 @@
 import {
   ApplyOutcome,
   BuildOutcome,
+  Hold,
   ImsError,
   parse,
   SyncOutcome,
@@ -8,9 +9,9 @@ import {
   type JsonObject,
   type Problem,
 } from '#contracts';
-import { type Fault, type JobEvent } from '#domain';
+import { isCustomerHold, type Fault, type JobEvent } from '#domain';
 import { storableJson, storableText, type Tx } from '#persistence';
-import { json } from '../wire.js';
+import { json, wire } from '../wire.js';
 import { type JobRow } from './rows.js';
 
 /** What a finished attempt left behind, checked against the shape of its kind. */
@@ -38,6 +39,11 @@ interface Expected {
 export function readResult(job: JobRow, body: JobResult, expected: Expected): ReadResult {
   const result = storableJson(body.result);
   const base = { type: 'result', attempt: body.attempt } as const;
+  if (body.outcome === 'deferred') {
+    const hold = holdOf(body.hold);
+    const fault = { code: 'agent_error', detail: 'the agent deferred the job without a hold of its customer' };
+    return { event: hold ? { ...base, outcome: 'deferred', hold } : { ...base, outcome: 'failed', fault }, result };
+  }
   if (body.outcome !== 'succeeded') {
     const fault = faultOf(body.error);
     return { event: { ...base, outcome: body.outcome, ...(fault ? { fault } : {}) }, result };
@@ -52,6 +58,11 @@ export function readResult(job: JobRow, body: JobResult, expected: Expected): Re
         : { code: 'agent_error', detail: `the agent's result is not valid: ${detail}` };
     return { event: { ...base, outcome: 'failed', fault }, result };
   }
+}
+
+/** A hold that an agent may set: its customer's. */
+function holdOf(hold: Hold | undefined): Hold | undefined {
+  return hold && isCustomerHold(hold) ? wire(Hold, { ...hold, detail: storableText(hold.detail) }) : undefined;
 }
 
 function faultOf(error: Problem | undefined): Fault | undefined {

@@ -6,6 +6,7 @@ import {
   type ComponentKind,
   type DeploymentId,
   type DeploymentStatus,
+  type Hold,
   type InstallId,
   type JobId,
   type JobKind,
@@ -37,6 +38,7 @@ export interface JobRow {
   readonly depends_on: JobId[];
   readonly offers: number;
   readonly not_before: Date | null;
+  readonly hold: Hold | null;
   readonly error: Fault | null;
   readonly result: JsonObject | null;
   readonly created_at: Date;
@@ -78,6 +80,7 @@ export const stateOf = (job: JobRow): JobState => ({
   attempt: job.attempt,
   failures: job.failures,
   notBefore: job.not_before?.getTime() ?? 0,
+  hold: job.hold ?? undefined,
 });
 
 /** For people: `apply of web`. */

@@ -3,6 +3,7 @@ import { LIMITS, type AgentId, type DeploymentId, type JobId, type JobKind } fro
 import { Database } from '#persistence';
 import { createLogger, Lifecycle, Metrics, sleep } from '#platform';
 import { SchedulerConfig } from '../config.js';
+import { Holds } from './holds.js';
 import { lockJob } from './rows.js';
 import { SCHEDULER, Transitions } from './transitions.js';
 
@@ -11,7 +12,7 @@ const LOST_BATCH = 100;
 const OFFER_BATCH = 200;
 
 /**
- * What nobody sends a message for: leases that have ended, offers that got lost. Every replica sweeps; SKIP LOCKED
+ * What nobody sends a message for: leases that have ended, holds that are over, offers that got lost. Every replica sweeps; SKIP LOCKED
  * keeps them out of each other's way, the fence decides.
  */
 @Injectable()
@@ -24,6 +25,7 @@ export class Sweep implements OnApplicationBootstrap {
   constructor(
     private readonly database: Database,
     private readonly transitions: Transitions,
+    private readonly holds: Holds,
     private readonly config: SchedulerConfig,
     private readonly lifecycle: Lifecycle,
     metrics: Metrics,
@@ -45,6 +47,7 @@ export class Sweep implements OnApplicationBootstrap {
     while (!signal.aborted) {
       try {
         await this.endLeases();
+        await this.holds.liftDue();
         await this.repeatOffers();
       } catch (error) {
         this.logger.warn({ err: error }, 'sweep interrupted, the next one goes on');
@@ -105,7 +108,7 @@ export class Sweep implements OnApplicationBootstrap {
       const due = await tx.query<{ id: JobId; kind: JobKind; agent_id: AgentId; attempt: number; offers: number }>(
         `WITH due AS (
            SELECT j.id FROM jobs j JOIN agents a ON a.id = j.agent_id
-           WHERE j.status = 'queued' AND (
+           WHERE j.status = 'queued' AND j.hold IS NULL AND (
              (j.offered_at IS NULL AND coalesce(j.not_before, now()) <= now())
              OR (j.offered_at < now() - $1 * interval '1 millisecond' AND a.presence = 'online'
                  AND (SELECT count(*) FROM leases l WHERE l.agent_id = a.id) < $2))

@@ -18,6 +18,7 @@ import {
 import {
   decideJob,
   deploymentMachine,
+  isCustomerHold,
   jobMachine,
   settleDeployment,
   type JobDecision,
@@ -115,14 +116,16 @@ export class Transitions {
     const decision = decideJob(stateOf(job), event, job.now.getTime());
     if ('refusal' in decision) return decision;
     const { next, effects } = decision;
-    await this.writeState(change.tx, job, next, effects, cause);
-    for (const effect of effects) await this.perform(change, { ...job, ...next, not_before: null }, effect, cause);
+    const offers = await this.writeState(change.tx, job, next, effects, cause);
+    const after: JobRow = { ...job, ...next, offers, not_before: null, hold: next.hold ?? null };
+    for (const effect of effects) await this.perform(change, after, effect, cause);
     const type = factOf(event, job, next.status);
     const fault = effects.find((effect) => effect.type === 'end_attempt' || effect.type === 'ended')?.fault;
     this.fact(change, job, type, cause.actor, {
       attempt: next.attempt,
       status: next.status,
       ...(fault ? { code: fault.code, detail: fault.detail.slice(0, 1000) } : {}),
+      ...holdData(event, job),
       ...(cause.sessionId === undefined ? {} : { session_id: cause.sessionId }),
       ...cause.data,
     });
@@ -171,19 +174,24 @@ export class Transitions {
     next: JobState,
     effects: readonly JobEffect[],
     cause: Cause,
-  ): Promise<void> {
-    const offer = effects.find((effect) => effect.type === 'offer');
+  ): Promise<number> {
+    const offered = effects.some((effect) => effect.type === 'offer' && effect.afterMs === 0);
     const ended = effects.find((effect) => effect.type === 'ended');
-    const rows = await tx.query(
+    const delayed = next.notBefore > job.now.getTime();
+    const [row] = await tx.query<{ offers: number }>(
       `UPDATE jobs SET status = $4, attempt = $5, failures = $6,
-         not_before = CASE WHEN $7::float8 > 0 THEN clock_timestamp() + $7::float8 * interval '1 millisecond' END,
-         offers = CASE WHEN $8 THEN CASE WHEN $7::float8 > 0 THEN 0 ELSE 1 END ELSE offers END,
-         offered_at = CASE WHEN $8 THEN CASE WHEN $7::float8 > 0 THEN NULL ELSE now() END ELSE offered_at END,
+         not_before = $7::timestamptz,
+         -- Counted anew for each attempt, and on over a hold: attempt and number are the offer's identity.
+         offers = CASE WHEN $3 = 'running' AND $4 = 'queued' THEN 0 ELSE offers END + $8::boolean::int,
+         offered_at = CASE WHEN $8 THEN now() WHEN $4 = 'queued' THEN NULL ELSE offered_at END,
+         hold = $12::jsonb, hold_until = $13::timestamptz,
+         hold_serial = CASE WHEN $14
+           THEN (SELECT policy_serial FROM attempts WHERE job_id = $1 AND number = $2) END,
          started_at = CASE WHEN $4 = 'running' THEN coalesce(started_at, now()) ELSE started_at END,
          finished_at = CASE WHEN $9 THEN now() ELSE finished_at END,
          error = CASE WHEN $9 THEN $10::jsonb ELSE error END,
          result = CASE WHEN $9 THEN $11::jsonb ELSE result END
-       WHERE id = $1 AND attempt = $2 AND status = $3 RETURNING id`,
+       WHERE id = $1 AND attempt = $2 AND status = $3 RETURNING offers`,
       [
         job.id,
         job.attempt,
@@ -191,14 +199,18 @@ export class Transitions {
         next.status,
         next.attempt,
         next.failures,
-        offer?.afterMs ?? 0,
-        offer !== undefined,
+        delayed ? new Date(next.notBefore) : null,
+        offered,
         ended !== undefined,
         json(ended?.fault),
         json(next.status === 'succeeded' ? cause.result : undefined),
+        json(next.hold),
+        next.hold?.until ?? null,
+        next.hold !== undefined && isCustomerHold(next.hold),
       ],
     );
-    if (rows.length !== 1) throw new ImsError('internal', `the fence of ${job.id} did not hold`);
+    if (!row) throw new ImsError('internal', `the fence of ${job.id} did not hold`);
+    return row.offers;
   }
 
   private async perform(change: Change, job: JobRow, effect: JobEffect, cause: Cause): Promise<void> {
@@ -206,13 +218,13 @@ export class Transitions {
     switch (effect.type) {
       case 'offer':
         // A later one is made by the sweep when its time has come.
-        if (effect.afterMs === 0) this.publishOffer(tx, { ...job, offers: 1 });
+        if (effect.afterMs === 0) this.publishOffer(tx, job);
         return;
       case 'start_attempt':
         await tx.query(
           `WITH attempt AS (
-             INSERT INTO attempts (job_id, number, agent_id, session_id, status, granted_at)
-             VALUES ($1, $2, $3, $4, 'running', $6))
+             INSERT INTO attempts (job_id, number, agent_id, session_id, status, granted_at, policy_serial)
+             SELECT $1, $2, $3, $4, 'running', $6, policy_serial FROM agents WHERE id = $3)
            INSERT INTO leases (job_id, attempt, agent_id, session_id, until)
            VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond')`,
           [job.id, effect.attempt, job.agent_id, cause.sessionId ?? '', this.config.LEASE_MS, job.now],
@@ -325,9 +337,24 @@ function factOf(event: JobEvent, before: JobRow, status: JobStatus): string {
     case 'lease_ended':
       return before.status === 'cancelling' ? 'job.cancelled' : 'job.lost';
     case 'result':
+      if (event.outcome === 'deferred' && status === 'queued') return 'job.deferred';
       return jobMachine.isFinal(status) ? `job.${status}` : 'job.retrying';
+    case 'hold':
+      return 'job.held';
+    case 'resume':
+    case 'lift':
+      return 'job.hold_lifted';
     case 'cancel':
     case 'dependency_failed':
       return `job.${status}`;
   }
+}
+
+/** What a fact says of a hold: which came, or which was lifted and by what. */
+function holdData(event: JobEvent, before: JobRow): JsonObject {
+  if (event.type === 'hold') return { code: event.hold.code, detail: event.hold.detail };
+  if (event.type === 'resume') return { code: before.hold?.code ?? null, by: 'vendor' };
+  if (event.type === 'lift') return { code: before.hold?.code ?? null, by: event.by };
+  if (event.type !== 'result' || event.outcome !== 'deferred') return {};
+  return { hold: JSON.parse(JSON.stringify(event.hold)) as JsonObject };
 }

@@ -31,6 +31,8 @@ interface InstallRow {
   readonly agent_id: AgentId;
   readonly release_id: ReleaseId | null;
   readonly created_at: Date;
+  /** Of one install; 200 of them would not fit a message. */
+  readonly customer_policy?: JsonObject | null;
   readonly components:
     | {
         readonly name: string;
@@ -43,10 +45,12 @@ interface InstallRow {
       }[]
     | null;
 }
-const SELECT_INSTALLS = `
-  SELECT i.*, (SELECT json_agg(to_json(c) ORDER BY c.name) FROM install_components c WHERE c.install_id = i.id)
+const selectInstalls = (more: string): string => `
+  SELECT i.*, ${more} (SELECT json_agg(to_json(c) ORDER BY c.name) FROM install_components c WHERE c.install_id = i.id)
     AS components
   FROM installs i`;
+const SELECT_INSTALLS = selectInstalls('');
+const SELECT_INSTALL = selectInstalls('(SELECT policy FROM agents WHERE id = i.agent_id) AS customer_policy,');
 
 /** Installs: one customer's copy of an app, with its inputs and its one agent. */
 @Injectable()
@@ -97,7 +101,7 @@ export class Installs {
 
   @Serves(getInstall)
   async getInstall({ vendor_id, install_id }: InstallRef): Promise<Install> {
-    const [row] = await this.database.query<InstallRow>(`${SELECT_INSTALLS} WHERE i.id = $1 AND i.vendor_id = $2`, [
+    const [row] = await this.database.query<InstallRow>(`${SELECT_INSTALL} WHERE i.id = $1 AND i.vendor_id = $2`, [
       install_id,
       vendor_id,
     ]);
@@ -124,5 +128,6 @@ const viewInstall = (row: InstallRow): Install =>
         updated_at: iso(new Date(component.updated_at)),
       }),
     ),
+    customer_policy: row.customer_policy,
     created_at: iso(row.created_at),
   });

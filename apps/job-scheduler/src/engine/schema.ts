@@ -1,0 +1,27 @@
+import { type MigrationInterface, type QueryRunner } from 'typeorm';
+
+/** Holds of jobs, and the customer's policy that they come from. */
+export class JobHolds1700000000020 implements MigrationInterface {
+  readonly name = 'JobHolds1700000000020';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE agents
+        ADD COLUMN policy jsonb,
+        ADD COLUMN policy_digest text,
+        -- How often the agent has reported its policy: what a hold is measured with, not with a clock.
+        ADD COLUMN policy_serial bigint NOT NULL DEFAULT 0;
+      -- The serial when the attempt was granted: whatever the agent decides in it, it decides after that report.
+      ALTER TABLE attempts ADD COLUMN policy_serial bigint NOT NULL DEFAULT 0;
+      ALTER TABLE jobs
+        ADD COLUMN hold jsonb,
+        ADD COLUMN hold_until timestamptz,
+        -- A hold of the customer: the serial of the attempt that was deferred. Behind the agent's own: a report has come since, the agent looks again.
+        ADD COLUMN hold_serial bigint;
+      CREATE INDEX jobs_held ON jobs (agent_id) WHERE hold IS NOT NULL;`);
+  }
+
+  down(): Promise<void> {
+    return Promise.reject(new Error('jobs that are held would be offered'));
+  }
+}
