@@ -336,6 +336,7 @@ it('reads once what is asked for twice, and what failed again', async () => {
   let down = true;
   const blob = { mediaType: 'text/plain', digest: `sha256:${'a'.repeat(64)}`, size: 5 };
   const source = remembering({
+    name: 'source',
     manifest: (digest) => {
       reads.push(digest);
       return down ? Promise.reject(new Error('down')) : Promise.resolve({} as FetchedManifest);

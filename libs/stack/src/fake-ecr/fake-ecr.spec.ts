@@ -45,7 +45,7 @@ const policy = (Action: string | string[], Resource: string, until?: Date): Poli
     },
   ],
 });
-const settings = (credentials: Keys): ConstructorParameters<typeof ECRClient>[0] & object => ({
+const settings = (credentials: Keys) => ({
   endpoint: ecr.url,
   region: ecr.region,
   credentials,
@@ -174,6 +174,7 @@ describe('images', () => {
     const moved = downloadUrl.replace(layerDigest, digestOf(Buffer.from('two')));
     expect((await fetch(moved)).status).toBe(403);
     expect((await fetch(downloadUrl.replace('Expires=3600', 'Expires=9999'))).status).toBe(403);
+    expect((await fetch(downloadUrl, { method: 'PUT', body: 'evil' })).status).toBe(403);
     const blob = { mediaType: 'text/plain', digest: layerDigest, size: 3 };
     expect((await registry.getBlobBytes('acme/web', blob, 10)).toString()).toBe('one');
   });

@@ -98,7 +98,7 @@ export async function startFakeEcr(): Promise<FakeEcr> {
     const result = isOci
       ? oci.answer({ method, url, headers, body })
       : isLayer
-        ? oci.layer({ url, headers })
+        ? oci.layer({ method, url, headers })
         : api(request, body);
     if (isOci || isLayer) {
       const by = identities.holderOf(headers.authorization)?.arn;

@@ -53,8 +53,9 @@ export class OciEndpoint {
   }
 
   /** A blob by whoever holds its URL; by Range too. */
-  layer({ url, headers }: Pick<Request, 'url' | 'headers'>): HttpAnswer {
-    const named = this.world.urls.open(url);
+  layer({ method, url, headers }: Omit<Request, 'body'>): HttpAnswer {
+    // The method is part of what was signed: a URL to read is of no use to write.
+    const named = method === 'GET' ? this.world.urls.open(url) : undefined;
     const bytes = named && this.world.repositories.get(named.repository)?.blobs.get(named.digest);
     if (!bytes) return { status: 403, headers: { 'content-type': 'application/xml' }, body: '<Error/>' };
     const start = Number(/^bytes=(\d+)-$/.exec(headers.range ?? '')?.[1] ?? 0);
