@@ -1,8 +1,9 @@
 import { Body, Controller, Header, HttpCode, Post } from '@nestjs/common';
 import { Envelope, ImsError, LIMITS, parse, type IssuedPullToken, type RegistryAccess } from '#contracts';
 import { Authorisation, type ProvenRequest } from './authorisation.js';
+import { Presentations } from './presentations.js';
 import { PullTokens } from './pull-tokens.js';
-import { VendorRegistry } from './registry.js';
+import { VendorRegistry } from './registries/port.js';
 
 /** The door of our own agents: one signed request, one answer. */
 @Controller('v1/agent-requests')
@@ -10,6 +11,7 @@ export class AgentRequestsController {
   constructor(
     private readonly authorisation: Authorisation,
     private readonly tokens: PullTokens,
+    private readonly presentations: Presentations,
     private readonly registry: VendorRegistry,
   ) {}
 
@@ -33,26 +35,14 @@ export class AgentRequestsController {
     if (request.token === undefined) {
       throw new ImsError('invalid_request', '/token is missing', [{ pointer: '/token', message: 'is missing' }]);
     }
-    const {
-      id,
-      repository,
-      redeemed_at: redeemedAt,
-    } = await this.tokens.redeem(request.token, {
-      key,
-      requestId: request.request_id,
-    });
-    // A repeated answer ends when the first one would have ended.
-    const lifeMs = LIMITS.registryTokenMs - Math.max(0, Date.now() - (redeemedAt?.getTime() ?? Date.now()));
-    return this.registry.access({ subject: id, repository, actions: ['pull'], lifeMs });
+    const { token, lifeMs } = await this.presentations.redeem(request.token, { key, requestId: request.request_id });
+    const { id: subject, repository, digest } = token;
+    return this.registry.pullAccess({ subject, repository, digest, lifeMs });
   }
 
-  private pushAccess(proven: ProvenRequest, now: Date): Promise<RegistryAccess> {
-    const { agent_id: agentId, repository } = this.authorisation.jobOf(proven, 'build', now);
-    return this.registry.access({
-      subject: agentId,
-      repository,
-      actions: ['pull', 'push'],
-      lifeMs: LIMITS.registryTokenMs,
-    });
+  private async pushAccess(proven: ProvenRequest, now: Date): Promise<RegistryAccess> {
+    const { agent_id: subject, vendor_id: vendorId, repository } = this.authorisation.jobOf(proven, 'build', now);
+    await this.registry.ensureRepository(repository, vendorId);
+    return this.registry.pushAccess({ subject, repository, lifeMs: LIMITS.registryTokenMs });
   }
 }

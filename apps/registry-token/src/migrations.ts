@@ -36,4 +36,37 @@ export class PullTokens1700000000001 implements MigrationInterface {
   }
 }
 
-export const MIGRATIONS = [PullTokens1700000000001];
+export class Tampering1764000000000 implements MigrationInterface {
+  readonly name = 'Tampering1764000000000';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      ALTER TABLE pull_tokens
+        ADD COLUMN size_bytes bigint,
+        ADD COLUMN tampered_at timestamptz,
+        ADD COLUMN presentations integer NOT NULL DEFAULT 0`);
+    // attempt: nothing is issued for it or an earlier one any more. told_at: the scheduler knows; without it, it is
+    // told until it does. tampered_at in milliseconds: a JavaScript date has no more, and it is compared with one.
+    await runner.query(`
+      CREATE TABLE tampered_jobs (
+        job_id text PRIMARY KEY,
+        vendor_id text NOT NULL,
+        attempt integer NOT NULL,
+        detail text NOT NULL,
+        tampered_at timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
+        told_at timestamptz,
+        next_at timestamptz NOT NULL DEFAULT now(),
+        tries integer NOT NULL DEFAULT 0
+      )`);
+    await runner.query('CREATE INDEX tampered_jobs_untold ON tampered_jobs (next_at) WHERE told_at IS NULL');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE tampered_jobs');
+    await runner.query(
+      'ALTER TABLE pull_tokens DROP COLUMN size_bytes, DROP COLUMN tampered_at, DROP COLUMN presentations',
+    );
+  }
+}
+
+export const MIGRATIONS = [PullTokens1700000000001, Tampering1764000000000];

@@ -7,8 +7,11 @@ import { AgentRequestsController } from './agent-requests.controller.js';
 import { Authorisation } from './authorisation.js';
 import { RegistryTokenConfig } from './config.js';
 import { MIGRATIONS } from './migrations.js';
+import { Presentations } from './presentations.js';
 import { PullTokens } from './pull-tokens.js';
-import { DistributionRegistry, VendorRegistry } from './registry.js';
+import { chooseRegistry } from './registries/choose.js';
+import { VendorRegistry } from './registries/port.js';
+import { TamperedJobs } from './tampering.js';
 import { TokenCalls } from './token-calls.js';
 import { TokenController } from './token.controller.js';
 
@@ -28,9 +31,11 @@ export class RegistryTokenModule {
       ],
       providers: [
         { provide: RegistryTokenConfig, useValue: config },
-        { provide: VendorRegistry, useClass: DistributionRegistry },
+        { provide: VendorRegistry, useValue: chooseRegistry(config) },
         Authorisation,
+        Presentations,
         PullTokens,
+        TamperedJobs,
         TokenCalls,
       ],
       controllers: [AgentRequestsController, TokenController],

@@ -1,9 +1,21 @@
 import { Injectable, type OnApplicationBootstrap } from '@nestjs/common';
-import { listPullTokens, revokeJobTokens, type ListTokens, type PullTokenPage, type RevokeJobTokens } from '#contracts';
+import {
+  getPullToken,
+  listPullTokens,
+  revokeJobTokens,
+  revokePullToken,
+  type ListTokens,
+  type PullToken,
+  type PullTokenPage,
+  type PullTokenRef,
+  type RevokeJobTokens,
+  type RevokePullToken,
+} from '#contracts';
 import { RawPublisher, Serves } from '#messaging';
 import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
 import { createLogger, Lifecycle } from '#platform';
-import { PullTokens, toPullToken } from './pull-tokens.js';
+import { PullTokens } from './pull-tokens.js';
+import { toPullToken } from './token-row.js';
 
 const SWEEP_MS = 5_000;
 
@@ -42,5 +54,15 @@ export class TokenCalls implements OnApplicationBootstrap {
   @Serves(revokeJobTokens)
   async revoke({ vendor_id, job_id }: RevokeJobTokens): Promise<PullTokenPage> {
     return { data: (await this.tokens.revokeOf(vendor_id, job_id)).map(toPullToken) };
+  }
+
+  @Serves(getPullToken)
+  async get({ vendor_id, token_id }: PullTokenRef): Promise<PullToken> {
+    return toPullToken(await this.tokens.get(vendor_id, token_id));
+  }
+
+  @Serves(revokePullToken)
+  async revokeOne({ vendor_id, token_id, key_id }: RevokePullToken): Promise<PullToken> {
+    return toPullToken(await this.tokens.revoke(vendor_id, token_id, key_id));
   }
 }

@@ -1,9 +1,9 @@
 import { Body, Controller, Get, Headers, HttpCode, Post, Query, Res } from '@nestjs/common';
 import { type FastifyReply } from 'fastify';
-import { ImsError, LIMITS } from '#contracts';
+import { ImsError } from '#contracts';
 import { intersectAccess, parseScopes } from '#oci';
-import { PullTokens } from './pull-tokens.js';
-import { VendorRegistry } from './registry.js';
+import { Presentations } from './presentations.js';
+import { VendorRegistry, type StockTokens } from './registries/port.js';
 
 /** What a stock client (docker, skopeo, oras, crane, helm) sends, by GET or as a form. */
 interface TokenRequest {
@@ -14,6 +14,8 @@ interface TokenRequest {
   readonly refresh_token?: string;
 }
 
+const LOGIN_MS = 60_000;
+
 /**
  * The token endpoint of the distribution protocol (https://distribution.github.io/distribution/spec/auth/token/ and
  * …/oauth/). User name and password are the two halves of a pull token; the exchange burns it.
@@ -21,7 +23,7 @@ interface TokenRequest {
 @Controller('token')
 export class TokenController {
   constructor(
-    private readonly tokens: PullTokens,
+    private readonly presentations: Presentations,
     private readonly registry: VendorRegistry,
   ) {}
 
@@ -43,14 +45,17 @@ export class TokenController {
   }
 
   private async answer(token: string | undefined, scope: TokenRequest['scope'], reply: FastifyReply): Promise<void> {
+    const { stockTokens } = this.registry;
+    // Before anything is burned: a registry that takes no tokens of this protocol sends nobody here.
+    if (!stockTokens) throw new ImsError('not_found', 'the vendor registry does not speak the token protocol');
     try {
       if (token === undefined) throw new ImsError('pull_token_refused');
-      const jwt = await this.exchange(token, scope);
+      const { jwt, lifeMs } = await this.exchange(token, scope, stockTokens);
       // distribution says `token`, OAuth2 says `access_token`; clients read either.
       await reply.header('cache-control', 'no-store').send({
         token: jwt,
         access_token: jwt,
-        expires_in: LIMITS.registryTokenMs / 1000,
+        expires_in: Math.floor(lifeMs / 1000),
         issued_at: new Date().toISOString(),
         scope: typeof scope === 'string' ? scope : (scope ?? []).join(' '),
       });
@@ -64,16 +69,21 @@ export class TokenController {
     }
   }
 
-  private async exchange(token: string, scope: TokenRequest['scope']): Promise<string> {
+  private async exchange(
+    secret: string,
+    scope: TokenRequest['scope'],
+    stockTokens: StockTokens,
+  ): Promise<{ readonly jwt: string; readonly lifeMs: number }> {
     const asked = parseScopes(scope);
     // `docker login`, `skopeo login` and `helm registry login` ask for nothing. Burning here would eat the pull's token.
     if (asked.length === 0) {
-      if (!(await this.tokens.look(token))) throw new ImsError('pull_token_refused');
-      return this.registry.token('login', [], 60_000);
+      await this.presentations.look(secret);
+      return { jwt: await stockTokens.sign({ subject: 'login', access: [], lifeMs: LOGIN_MS }), lifeMs: LOGIN_MS };
     }
-    const { id, repository } = await this.tokens.redeem(token, 'bearer');
-    const held = [{ type: 'repository' as const, name: repository, actions: ['pull'] }];
-    return this.registry.token(id, intersectAccess(held, asked), LIMITS.registryTokenMs);
+    const { token, lifeMs } = await this.presentations.redeem(secret, 'bearer');
+    const held = [{ type: 'repository' as const, name: token.repository, actions: ['pull'] }];
+    const access = intersectAccess(held, asked);
+    return { jwt: await stockTokens.sign({ subject: token.id, access, lifeMs }), lifeMs };
   }
 }
 

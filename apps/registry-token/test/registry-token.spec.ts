@@ -85,6 +85,7 @@ describe('registry-token with a real registry, broker and database', () => {
         REGISTRY_CERT: certificate.certificatePem,
         REGISTRY_ISSUER: 'registry-token',
         REGISTRY_SERVICE: 'vendor-registry',
+        VENDOR_REGISTRY_KIND: 'distribution',
         VENDOR_REGISTRY_URL: registry.url,
       });
       replicas.push(await startRegistryToken(config, { ownsProcess: false }));
@@ -208,7 +209,13 @@ describe('registry-token with a real registry, broker and database', () => {
     const again = await ask({ action: 'redeem_pull_token', token });
     expect([again.status, again.body.code]).toEqual([401, 'pull_token_refused']);
     expect((await stock(token, `repository:${repository}:pull`)).status).toBe(401);
-    expect(await factsOf(token)).toEqual(['token.issued', 'token.redeemed', 'token.refused', 'token.refused']);
+    expect(await factsOf(token)).toEqual([
+      'token.issued',
+      'token.redeemed',
+      'token.refused',
+      'token.tampered',
+      'token.refused',
+    ]);
   });
 
   it('answers the same agent and request again when its answer was lost, and nobody else', async () => {
@@ -229,12 +236,6 @@ describe('registry-token with a real registry, broker and database', () => {
     const seen = refusals.map(({ status, body: { request_id: _request, ...body } }) => JSON.stringify([status, body]));
     expect(new Set(seen).size).toBe(1);
     expect(refusals[0]!.status).toBe(401);
-  });
-
-  it('does not redeem for another key', async () => {
-    const { token } = await issue();
-    expect((await ask({ action: 'redeem_pull_token', token }, { signer: thief })).status).toBe(401);
-    expect((await ask({ action: 'redeem_pull_token', token })).status).toBe(200);
   });
 
   it('lets exactly one of 60 racers on two replicas win', async () => {
