@@ -1,5 +1,6 @@
 import { Controller, Injectable } from '@nestjs/common';
-import { Json, Text, type JsonObject } from '#contracts';
+import { ERRORS, ImsError, Int, Json, OneOf, Text, type ErrorCode, type JsonObject } from '#contracts';
+import { type Ask } from './edge/ask.js';
 import { Route } from './edge/route.js';
 import { ROUTES } from './edge/routes.js';
 
@@ -8,6 +9,15 @@ export class Entrance {
   @Text(1, 100) name: string;
   @Text(1, 200) openapi: string;
   @Json() links: JsonObject;
+}
+
+/** What the `type` of a problem leads to. */
+export class ErrorEntry {
+  @Text(1, 60) code: string;
+  @Int(400, 599) status: number;
+  @Text(1, 200) title: string;
+  @OneOf(['retry', 'wait', 'fix', 'human']) retry: 'retry' | 'wait' | 'fix' | 'human';
+  @Text(1, 400) next: string;
 }
 
 /** The OpenAPI document, made once at start from the declared routes. */
@@ -45,6 +55,21 @@ export class EntranceController {
       openapi: '/openapi.json',
       links: Object.fromEntries(lists.map(({ path }) => [path.replace('/v1/', ''), path])),
     };
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/errors/{code}',
+    summary: 'What an error code means, and what to do next.',
+    access: 'public',
+    reply: ErrorEntry,
+    status: 200,
+  })
+  getError(ask: Ask): ErrorEntry {
+    const code = ask.params['code'] ?? '';
+    if (!Object.hasOwn(ERRORS, code)) throw new ImsError('not_found', `there is no error code ${code}`);
+    const { status, title, retry, next } = ERRORS[code as ErrorCode];
+    return { code, status, title, retry, next };
   }
 
   @Route({

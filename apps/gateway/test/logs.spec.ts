@@ -257,7 +257,8 @@ describe('the log of a job', () => {
       return all;
     };
     expect(await kinds()).toEqual(['end']);
-    play(sample.job({ status: 'failed', attempt: 3 }), range(1, 2, 3));
+    const error = { code: 'lease_expired', detail: 'the agent did not renew its lease in time' };
+    play(sample.job({ status: 'cancelled', attempt: 3, error }), range(1, 2, 3));
     const start = performance.now();
     expect(await kinds()).toEqual(['3.1', '3.2', 'end']);
     expect(performance.now() - start).toBeLessThan(6_000);

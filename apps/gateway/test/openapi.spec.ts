@@ -129,6 +129,13 @@ describe('the OpenAPI document', () => {
     });
   });
 
+  it('has a page behind the `type` of every problem', async () => {
+    const problem = await world.gateway.send('GET', '/v1/apps');
+    const page = await world.gateway.send('GET', String(problem.body['type']));
+    expect(page).toMatchObject({ status: 200, body: { code: 'unauthenticated', status: 401, retry: 'fix' } });
+    expect((await world.gateway.send('GET', '/errors/toString')).status).toBe(404);
+  });
+
   it('is reached from the entrance', async () => {
     const { body } = await world.gateway.send('GET', '/');
     expect(body).toMatchObject({ openapi: '/openapi.json', links: { apps: '/v1/apps', installs: '/v1/installs' } });

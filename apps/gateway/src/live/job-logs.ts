@@ -9,10 +9,11 @@ import { HEARTBEAT_MS, Wakeups, type Listener } from './wakeups.js';
 /** A page is one message (at most 1 MB), and with the one being sent all that a reader holds in memory. */
 const PAGE_LINES = 500;
 /**
- * A job's end and its last lines come by two ways, and an agent that died never marks its last frame: after the end
- * the log counts as whole when it was quiet for this long.
+ * A job's end and its last lines come by two ways. An agent that reported the end sends its last frame until it is
+ * stored, so a follower waits for that; one that died never marks its last frame, and the log counts as whole when it
+ * was quiet for a moment.
  */
-const QUIET_AFTER_END_MS = 3_000;
+const quietAfterEndMs = ({ error }: Job): number => (error?.code === 'lease_expired' ? 3_000 : 30_000);
 /** Telemetry away while following: asked again after this time. */
 const RETRY_MS = 1_000;
 
@@ -95,11 +96,11 @@ export class JobLogs {
         position = page?.position ?? position;
         if (page?.more !== true) {
           const quietMs = performance.now() - quietSince;
-          if (page !== undefined && isFinal(job) && (isWhole(job, page) || quietMs >= QUIET_AFTER_END_MS)) {
+          if (page !== undefined && isFinal(job) && (isWhole(job, page) || quietMs >= quietAfterEndMs(job))) {
             yield { kind: 'end', status: job.status };
             return;
           }
-          const patienceMs = isFinal(job) ? QUIET_AFTER_END_MS - quietMs : HEARTBEAT_MS;
+          const patienceMs = isFinal(job) ? Math.min(HEARTBEAT_MS, quietAfterEndMs(job) - quietMs) : HEARTBEAT_MS;
           const news = await listener.next(page === undefined ? RETRY_MS : patienceMs);
           if (news === 'gone') return;
           if (news === 'draining') {
@@ -113,7 +114,10 @@ export class JobLogs {
           if (jobDue) job = await this.bus.call(getJob, { vendor_id: reader.vendorId, job_id: job.id });
           if (jobDue && isFinal(job)) quietSince = performance.now();
           jobDue = false;
+          const wasAway = page === undefined;
           page = await this.read(job, position);
+          // It has to catch up first.
+          if (wasAway) quietSince = performance.now();
         } catch (error) {
           if (!(error instanceof ImsError) || error.code !== 'unavailable') throw error;
           this.logger.warn({ job: job.id, detail: error.detail }, 'a follower waits for a service');
