@@ -1,7 +1,14 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Processes, Redactor, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
+import {
+  Processes,
+  Redactor,
+  type JobHandler,
+  type ProposedPlan,
+  type StepContext,
+  type StepDefinition,
+} from '#agent-kit';
 import { ImsError, type Envelope, type JobStatement, type JsonObject } from '#contracts';
 
 /** Resolves as soon as the condition holds; throws when it does not within the time. */
@@ -22,6 +29,8 @@ export class Attempt {
   readonly log: string[] = [];
   /** Every command that was run: program and arguments. */
   readonly commands: string[][] = [];
+  /** What the customer's policy would be asked about. */
+  proposed: ProposedPlan | undefined;
   readonly outputs: Record<string, JsonObject> = {};
   private readonly started = new Set<string>();
   private readonly redactor = new Redactor();
@@ -107,6 +116,10 @@ export class Attempt {
       secrets: { add: (value) => this.redactor.add(value) },
       log: (_, text) => this.log.push(this.redactor.redact(text)),
       outputOf: (name) => this.outputs[name],
+      propose: (plan) => {
+        this.proposed = { ...plan, text: this.redactor.redact(plan.text) };
+        return Promise.resolve();
+      },
       run: async ({ onLine = (line: string) => line, level: _level, ...command }) => {
         this.commands.push([command.command, ...command.args]);
         return life.processes.run({

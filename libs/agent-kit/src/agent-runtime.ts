@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ImsError } from '#contracts';
+import { ImsError, reportPolicy } from '#contracts';
 import { createLogger } from '#platform';
 import { type StopTimes } from './attempt.js';
 import { privateDirectory } from './files.js';
@@ -10,6 +10,7 @@ import { Journal } from './journal.js';
 import { JobLoop } from './job-loop.js';
 import { type LeaseTimes } from './leases.js';
 import { LogShipper } from './log-shipper.js';
+import { CustomerGate } from './policy-gate.js';
 import { killLeftovers } from './processes.js';
 import { Session, AgentClock } from './session.js';
 import { StateLock } from './state-lock.js';
@@ -29,6 +30,8 @@ export interface AgentOptions {
   readonly stopTimes?: StopTimes;
   readonly resultResendMs?: number;
   readonly vitalsMs?: number;
+  /** An agent that works for a customer: its policy and its record are here. */
+  readonly customer?: { readonly policyFile?: string; readonly pollMs?: number };
 }
 
 const LOG_DRAIN_MS = 2_000;
@@ -41,6 +44,7 @@ interface Started {
   readonly session: Session;
   readonly loop: JobLoop;
   readonly vitals: VitalsReporter;
+  readonly gate: CustomerGate | undefined;
 }
 
 /** A whole agent process: what an earlier life left is cleaned up first, then it connects and works. */
@@ -61,7 +65,10 @@ export class AgentRuntime {
     const at = (name: string): string => join(options.stateDir, name);
     const lock = await StateLock.take(options.stateDir);
     let journal: Journal | undefined;
+    let gate: CustomerGate | undefined;
     try {
+      // First of all: from here on everything that is asked of this agent is on record.
+      gate = await this.openGate();
       journal = await Journal.open(at('journal'));
       const attempts = journal.entries();
       const killed = await killLeftovers(attempts.flatMap((attempt) => attempt.openGroups));
@@ -84,6 +91,7 @@ export class AgentRuntime {
         shipper,
         workspaces,
         runDir: at('run'),
+        ...(gate === undefined ? {} : { gate }),
         onConsumerLost: async () => {
           await session.hello();
         },
@@ -98,13 +106,17 @@ export class AgentRuntime {
         running: () => loop.running,
         diskFreeBytes: () => workspaces.freeBytes(),
       });
-      this.started = { lock, journal, shipper, session, loop, vitals };
+      this.started = { lock, journal, shipper, session, loop, vitals, gate };
       shipper.start(session.bus);
       loop.start();
       vitals.start();
+      gate?.start((policy) =>
+        session.bus.call(reportPolicy, { session_id: session.id, policy }, { agent: identity.agentId }),
+      );
       logger.info({ agent_id: identity.agentId, kind: identity.enrolment.kind, attempts: attempts.length }, 'ready');
     } catch (error) {
       await journal?.close();
+      await gate?.stop();
       await lock.release();
       throw error;
     }
@@ -116,14 +128,21 @@ export class AgentRuntime {
     const { started } = this;
     if (started === undefined) return;
     this.started = undefined;
-    const { lock, journal, shipper, session, loop, vitals } = started;
+    const { lock, journal, shipper, session, loop, vitals, gate } = started;
     vitals.stop();
     await loop.drain(this.options.finishMs ?? 5_000);
     await shipper.stop(LOG_DRAIN_MS);
     await journal.close();
+    await gate?.stop();
     await session.close();
     await lock.release();
     logger.info('stopped');
+  }
+
+  private async openGate(): Promise<CustomerGate | undefined> {
+    const { customer, stateDir, version } = this.options;
+    if (customer === undefined) return undefined;
+    return CustomerGate.open({ ...customer, stateDir, version, skewMs: () => this.clock.skewMs });
   }
 
   private async connect(): Promise<Session> {

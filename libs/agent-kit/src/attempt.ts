@@ -10,6 +10,7 @@ import {
   type Step,
   type StopOrder,
 } from '#contracts';
+import { type PlanFacts } from '#domain';
 import { createLogger, describeError } from '#platform';
 import { type JobHandler, type StepCommand, type StepContext, type StepDefinition } from './handler.js';
 import { type AttemptJournal } from './journal.js';
@@ -17,6 +18,7 @@ import { type Lease, type LeaseHolder } from './leases.js';
 import { type AttemptLog } from './log-shipper.js';
 import { Processes, type CommandResult } from './processes.js';
 import { type AttemptReports } from './reports.js';
+import { type AttemptGate, Deferral, type ProposedPlan } from './policy-attempt.js';
 import { type LeaseFile } from './workspace.js';
 
 export interface StopTimes {
@@ -43,6 +45,8 @@ export interface AttemptDeps {
   readonly leaseFile: LeaseFile;
   readonly openWorkspace: () => Promise<string>;
   readonly stopTimes: StopTimes;
+  /** The customer's say; a build agent has none. */
+  readonly gate?: AttemptGate;
 }
 
 /** `result`: journalled, to be sent. `dropped`: another's now, nothing is said. `left`: to be resumed by the next start. */
@@ -57,6 +61,8 @@ export class AttemptRun implements LeaseHolder {
   private processes: Processes | undefined;
   private ending: 'report' | 'drop' | 'leave' = 'report';
   private lease: Lease | undefined;
+  /** What the last step proposed, not yet permitted. */
+  private proposed: PlanFacts | undefined;
   private current: { step: StepDefinition; startedAt: string; from: number; toolMs: number } | undefined;
 
   constructor(private readonly deps: AttemptDeps) {}
@@ -64,11 +70,20 @@ export class AttemptRun implements LeaseHolder {
   /** Runs the steps and resolves when nothing of the attempt runs any more: no process group, no promise of ours. */
   async run(lease: Lease): Promise<AttemptEnd> {
     this.lease = lease;
+    const { gate } = this.deps;
+    const timer = this.limit();
     const result = await this.outcome();
+    clearTimeout(timer);
     await this.processes?.dispose();
-    if (this.ending === 'leave') return { how: 'left' };
     // Fenced while the last step ended: whether the lease stood then is not known, so nothing is said.
-    if (this.ending === 'drop' || !lease.live) return { how: 'dropped' };
+    const how = this.ending === 'leave' ? 'left' : this.ending === 'drop' || !lease.live ? 'dropped' : undefined;
+    try {
+      await (how === undefined ? gate?.ended(result) : gate?.left(how));
+    } catch (error) {
+      // What was done is done: the scheduler has to know it, although the customer's disk is full.
+      logger.error({ err: error, job_id: result.job_id }, 'the end of an attempt is not on the customer’s record');
+    }
+    if (how !== undefined) return { how };
     try {
       await this.deps.journal.resultReady(result);
     } catch (error) {
@@ -108,22 +123,27 @@ export class AttemptRun implements LeaseHolder {
       const result = await this.work();
       return { ...base, outcome: 'succeeded', result };
     } catch (thrown) {
+      if (thrown instanceof Deferral && !this.abort.signal.aborted) {
+        this.deps.log.write('warn', '', `${thrown.hold.code}: ${thrown.hold.detail}`);
+        return { ...base, outcome: 'deferred', hold: thrown.hold, result: {} };
+      }
       // The keeper came first, or this process was stopped: what looks like a failed program is a lease that ended.
       const leaseOver = thrown instanceof ImsError && thrown.code === 'lease_expired';
       if (leaseOver || this.lease?.live !== true) this.fence();
       const error = this.problemOf(thrown);
       this.deps.log.write('error', this.current?.step.name ?? '', `${error.code}: ${error.detail}`);
       if (this.ending === 'report') this.report('failed', { code: error.code });
-      const cancelled = this.abort.signal.aborted;
+      const cancelled = this.abort.signal.aborted && error.code === 'cancelled';
       return { ...base, outcome: cancelled ? 'cancelled' : 'failed', error, result: {} };
     }
   }
 
   private async work(): Promise<JsonObject> {
-    const { statement, handlers, stopTimes, leaseFile } = this.deps;
+    const { gate, journal, statement, handlers, stopTimes, leaseFile } = this.deps;
     const handler = handlers.get(statement.kind);
     if (handler === undefined)
       throw new ImsError('agent_error', `this agent has no handler for ${statement.kind} jobs`);
+    await gate?.begin({ resumed: journal.steps.length > 0, plans: handler.plans === true });
     const workspace = await this.deps.openWorkspace();
     this.processes = new Processes({
       home: workspace,
@@ -136,11 +156,32 @@ export class AttemptRun implements LeaseHolder {
     const names = new Set(steps.map(({ name }) => name));
     if (names.size !== steps.length)
       throw new ImsError('agent_error', `the ${handler.kind} handler repeats a step name`);
-    for (const step of steps) await this.step(step, workspace);
+    for (const step of steps) {
+      await this.permit(step);
+      await this.step(step, workspace);
+    }
     const { result } = handler.result(this.outputs);
     const bytes = Buffer.byteLength(JSON.stringify(result));
     if (bytes > RESULT_BYTES_MAX) throw new ImsError('agent_error', `the result has ${bytes} bytes, too many to send`);
     return result;
+  }
+
+  /** A stop of its own, when the customer limits how long an attempt may take. */
+  private limit(): NodeJS.Timeout | undefined {
+    const { attemptMs, logBytes } = this.deps.gate ?? {};
+    if (logBytes !== undefined) this.deps.log.limit(logBytes);
+    if (attemptMs === undefined) return undefined;
+    const detail = `the customer's policy gives an attempt ${attemptMs / 60_000} minutes (limits.attempt_minutes)`;
+    return setTimeout(() => this.end('report', new ImsError('timed_out', detail), false), attemptMs);
+  }
+
+  /** Asks the customer's policy about what was proposed. A step that had begun before a crash is not asked about again. */
+  private async permit(step: StepDefinition): Promise<void> {
+    const { proposed } = this;
+    this.proposed = undefined;
+    if (proposed === undefined || this.deps.journal.step(step.name) !== undefined) return;
+    this.abort.signal.throwIfAborted();
+    await this.deps.gate?.permit(proposed);
   }
 
   private async step(step: StepDefinition, workspace: string): Promise<void> {
@@ -148,9 +189,8 @@ export class AttemptRun implements LeaseHolder {
     const before = journal.step(step.name);
     if (before?.done !== undefined) {
       this.outputs[step.name] = before.done.output ?? {};
-      // Its report may have been lost with the crash.
-      const { durationMs, toolMs, output } = before.done;
-      this.deps.reports.step(stepOf(step.name, 'done', before.startedAt, { durationMs, toolMs }, output));
+      this.proposed = before.done.plan;
+      reportAgain(journal, this.deps.reports, step.name);
       return;
     }
     this.abort.signal.throwIfAborted();
@@ -163,7 +203,12 @@ export class AttemptRun implements LeaseHolder {
     const running = step.run(this.context(workspace, before !== undefined)) as Promise<JsonObject | undefined>;
     const output = await this.untilEnd(running);
     const done = { durationMs: Math.round(performance.now() - current.from), toolMs: Math.round(current.toolMs) };
-    await journal.stepDone(step.name, { ...done, ...(output === undefined ? {} : { output }) });
+    const plan = this.proposed;
+    await journal.stepDone(step.name, {
+      ...done,
+      ...(output === undefined ? {} : { output }),
+      ...(plan === undefined ? {} : { plan }),
+    });
     this.outputs[step.name] = output ?? {};
     this.report('done', output);
     this.current = undefined;
@@ -183,6 +228,7 @@ export class AttemptRun implements LeaseHolder {
       secrets: { add: (value) => log.redactor.add(value) },
       log: (level, text) => log.write(level, name, text),
       outputOf: (step) => this.outputs[step],
+      propose: (plan) => this.propose(plan),
       run: async (command) => {
         const from = performance.now();
         try {
@@ -192,6 +238,11 @@ export class AttemptRun implements LeaseHolder {
         }
       },
     };
+  }
+
+  private async propose({ text, ...plan }: ProposedPlan): Promise<void> {
+    this.proposed = plan;
+    await this.deps.gate?.keepPlan({ ...plan, text: this.deps.log.redactor.redact(text) });
   }
 
   private async command(command: StepCommand, workspace: string, step: string): Promise<CommandResult> {
@@ -261,6 +312,15 @@ export class AttemptRun implements LeaseHolder {
   /** A record about a process group that failed to be written costs the clean-up after a crash, not the job. */
   private note(written: Promise<void>): void {
     written.catch((error: unknown) => logger.warn({ err: error }, 'the journal could not be written'));
+  }
+}
+
+/** Steps that an earlier life has done: their report may have been lost with it. All, or the one named. */
+export function reportAgain(journal: AttemptJournal, reports: AttemptReports, only?: string): void {
+  for (const { name, startedAt, done } of journal.steps) {
+    if (done === undefined || (only !== undefined && only !== name)) continue;
+    const { durationMs, toolMs, output } = done;
+    reports.step(stepOf(name, 'done', startedAt, { durationMs, toolMs }, output));
   }
 }
 

@@ -1,10 +1,13 @@
 import { type Envelope, type JobKind, type JobStatement, type JsonObject } from '#contracts';
 import { type LogLevel } from './log-shipper.js';
+import { type ProposedPlan } from './policy-attempt.js';
 import { type Command, type CommandResult } from './processes.js';
 
 /** What an agent does for one kind of job. Status, time-outs, cancel, journal, logs and clean-up are the loop's. */
 export interface JobHandler {
   readonly kind: JobKind;
+  /** A step before the first effect proposes a plan. Without it the customer's policy cannot let the job wait for a yes. */
+  readonly plans?: boolean;
   /** The same list for the same statement, after a restart too; names are unique and at most 40 characters long. */
   steps(job: JobStatement): readonly StepDefinition[] | Promise<readonly StepDefinition[]>;
   /** The body of a successful JobResult, from what the steps answered, by step name. */
@@ -53,6 +56,11 @@ export interface StepContext {
   log(level: LogLevel, text: string): void;
   /** Runs a program: its lines go to the log, its time is counted, its process group is journalled and ends with the step. */
   run(command: StepCommand): Promise<CommandResult>;
+  /**
+   * This step is a plan: the loop asks the customer's policy before it goes on to the next step, which does exactly this.
+   * The text is for the customer's operator and stays on this host.
+   */
+  propose(plan: ProposedPlan): Promise<void>;
   /** What an earlier step of this attempt answered. */
   outputOf(step: string): JsonObject | undefined;
 }

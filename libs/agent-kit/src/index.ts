@@ -18,3 +18,4 @@ export { Processes, type Command, type CommandResult, type ProcessesOptions } fr
 export { Redactor } from './redactor.js';
 export { type LogLevel } from './log-shipper.js';
 export { assertPrivate, privateDirectory, writePrivate } from './files.js';
+export { type ProposedPlan } from './policy-attempt.js';

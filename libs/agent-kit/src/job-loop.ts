@@ -14,13 +14,15 @@ import {
 } from '#contracts';
 import { type Bus } from '#messaging';
 import { backoffMs, createLogger, sleep } from '#platform';
-import { AttemptRun, STOP_TIMES, type StopTimes } from './attempt.js';
+import { AttemptRun, reportAgain, STOP_TIMES, type StopTimes } from './attempt.js';
 import { type JobHandler } from './handler.js';
 import { type Identity } from './identity.js';
 import { type AttemptJournal, type Journal } from './journal.js';
 import { LEASE_TIMES, Leases, type Lease, type LeaseTimes } from './leases.js';
 import { type LogShipper } from './log-shipper.js';
 import { Offers, type Offer } from './offers.js';
+import { AttemptGate } from './policy-attempt.js';
+import { type CustomerGate } from './policy-gate.js';
 import { AttemptReports, type ReportsOptions } from './reports.js';
 import { readStatement } from './statement.js';
 import { LeaseFile, type Workspaces } from './workspace.js';
@@ -41,6 +43,8 @@ export interface JobLoopOptions {
   readonly leaseTimes?: LeaseTimes;
   readonly stopTimes?: StopTimes;
   readonly resultResendMs?: number;
+  /** The customer's say over this agent; a build agent has none. */
+  readonly gate?: CustomerGate;
 }
 
 /** What the loop holds of one attempt, from the grant to the receipt. */
@@ -75,6 +79,7 @@ export class JobLoop {
     this.handlers = new Map(options.handlers.map((handler) => [handler.kind, handler]));
     const { bus, identity, sessionId, leaseTimes = LEASE_TIMES } = options;
     this.leases = new Leases(bus, identity.agentId, sessionId, leaseTimes);
+    if (options.gate !== undefined) options.gate.onChange = () => this.slotFree();
   }
 
   /** Attempts whose work is going on. */
@@ -95,7 +100,11 @@ export class JobLoop {
     this.leases.start();
     for (const entry of journal.entries()) {
       if (entry.result === undefined) void this.inSlot(() => this.resume(entry));
-      else void this.report(this.hold(entry), entry.result);
+      else {
+        const held = this.hold(entry);
+        reportAgain(entry, held.reports);
+        void this.report(held, entry.result);
+      }
     }
     this.pulling = this.pull();
   }
@@ -126,12 +135,17 @@ export class JobLoop {
     for (const subscription of this.subscriptions) subscription.stop();
   }
 
+  private get slots(): number {
+    const { gate, slots } = this.options;
+    return Math.min(slots, gate?.slots ?? slots);
+  }
+
   private async pull(): Promise<void> {
-    const { bus, identity, slots, onConsumerLost } = this.options;
+    const { bus, identity, onConsumerLost } = this.options;
     const offers = new Offers(bus.connection, identity.agentId);
     const { signal } = this.intake;
     for (let failures = 0; !signal.aborted;) {
-      if (this.busy >= slots) {
+      if (this.busy >= this.slots) {
         await this.waitForSlot();
         continue;
       }
@@ -258,12 +272,13 @@ export class JobLoop {
   }
 
   private async execute(held: Held, statement: JobStatement | ImsError, grant: Grant, sentAt: number): Promise<void> {
-    const { shipper, workspaces, sessionId, runDir, stopTimes = STOP_TIMES } = this.options;
+    const { gate, shipper, workspaces, sessionId, runDir, stopTimes = STOP_TIMES } = this.options;
     const { jobId, attempt, journal, reports } = held;
     const log = shipper.of(jobId, attempt);
     if (statement instanceof ImsError) {
       logger.error({ job_id: jobId, attempt, detail: statement.detail }, 'a job statement is refused');
       log.write('error', '', `${statement.code}: ${statement.detail}`);
+      await gate?.statementRefused(jobId, attempt, grant.statement, statement.detail);
       const ids = { job_id: jobId, attempt, session_id: sessionId };
       return this.finish(held, { ...ids, outcome: 'failed', error: statement.toWire(), result: {} });
     }
@@ -279,6 +294,7 @@ export class JobLoop {
       leaseFile,
       openWorkspace: () => workspaces.open(jobId, attempt),
       stopTimes,
+      ...(gate === undefined ? {} : { gate: new AttemptGate(gate, statement, grant.statement) }),
     });
     held.run = run;
     // Granted just when the agent began to stop.
@@ -309,6 +325,7 @@ export class JobLoop {
     if (receipt === undefined) return;
     if (!receipt.accepted) logger.warn({ ...receipt }, 'the result was refused');
     await this.forget(held);
+    if (result.outcome === 'deferred') this.options.gate?.deferralSettled(held.jobId);
   }
 
   /** Another's now: nothing is said. */

@@ -1,6 +1,7 @@
 import { open, readFile, readdir, rm, truncate, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LIMITS, isId, type Envelope, type JobId, type JobResult, type JsonObject } from '#contracts';
+import { type PlanFacts } from '#domain';
 import { privateDirectory, syncDirectory, writePrivate } from './files.js';
 import { type GroupMark } from './processes.js';
 
@@ -20,6 +21,8 @@ export interface StepDone {
   readonly durationMs: number;
   readonly toolMs: number;
   readonly output?: JsonObject;
+  /** What it proposed: the next step begins only when the customer's policy lets it. */
+  readonly plan?: PlanFacts;
 }
 
 type Entry =
@@ -93,9 +96,14 @@ export class AttemptJournal {
         this.stepsByName.set(entry.name, { name: entry.name, startedAt: entry.at });
         return true;
       case 'done': {
-        const { name, durationMs, toolMs, output } = entry;
+        const { name, durationMs, toolMs, output, plan } = entry;
         const record = this.stepsByName.get(name) ?? { name, startedAt: new Date(0).toISOString() };
-        record.done = { durationMs, toolMs, ...(output === undefined ? {} : { output }) };
+        record.done = {
+          durationMs,
+          toolMs,
+          ...(output === undefined ? {} : { output }),
+          ...(plan === undefined ? {} : { plan }),
+        };
         this.stepsByName.set(name, record);
         return true;
       }

@@ -118,6 +118,8 @@ export class AttemptLog {
   private lines: string[] = [];
   private bytes = 0;
   private leftOut = 0;
+  /** Bytes that may still go out. */
+  private left = Infinity;
   private timer: NodeJS.Timeout | undefined;
   private wakeUp: () => void = () => undefined;
   private done: () => void = () => undefined;
@@ -142,6 +144,11 @@ export class AttemptLog {
     for (const line of clean.split(/\r?\n/)) {
       this.add({ at, level, step: step.slice(0, 40), text: shorten(line, cut) });
     }
+  }
+
+  /** Nothing goes out beyond so many bytes (of this life of the agent), but a line that says so. */
+  limit(bytes: number): void {
+    this.left = bytes;
   }
 
   /** The attempt is over: what is left is written, with the mark that no more comes. */
@@ -187,8 +194,18 @@ export class AttemptLog {
   }
 
   private add(line: LogText): void {
-    const json = JSON.stringify(line);
-    const size = Buffer.byteLength(json) + 1;
+    if (this.left <= 0) return;
+    let json = JSON.stringify(line);
+    let size = Buffer.byteLength(json) + 1;
+    this.left -= size;
+    if (this.left < 0) {
+      json = JSON.stringify({
+        ...line,
+        level: 'warn',
+        text: '[no more of this log goes out: limits.log_bytes of the customer]',
+      });
+      size = Buffer.byteLength(json) + 1;
+    }
     if (this.lines.length >= LIMITS.logFrameLines || this.bytes + size > LIMITS.logFrameBytes) this.flush();
     this.lines.push(json);
     this.bytes += size;

@@ -13,6 +13,7 @@ import {
   newId,
   offersOf,
   renewLeases,
+  reportPolicy,
   resumeJob,
   shardOf,
   signEnvelope,
@@ -50,7 +51,7 @@ interface FakeJob {
   readonly values: JsonObject;
   attempt: number;
   session?: string;
-  state: 'offered' | 'running' | 'cancelling' | 'ended';
+  state: 'offered' | 'running' | 'cancelling' | 'held' | 'ended';
   leaseEnd: number;
 }
 
@@ -58,13 +59,14 @@ interface FakeJob {
 export class FakeScheduler {
   readonly jobKey: Signer = nkeyFromSeed(createNkey('account').seed);
   readonly jobs = new Map<JobId, FakeJob>();
-  readonly steps: StepReport[] = [];
+  readonly steps: Pick<StepReport, 'job_id' | 'steps'>[] = [];
   readonly results: JobResult[] = [];
   readonly frames: LogFrame[] = [];
   readonly claims: Claim[] = [];
   readonly resumes: Resume[] = [];
   readonly renewals: Renew[] = [];
   readonly hellos: Hello[] = [];
+  readonly policies: JsonObject[] = [];
   beats = 0;
   slots = 4;
   leaseMs = 12_000;
@@ -94,6 +96,7 @@ export class FakeScheduler {
     fake.serve(agentHello, (hello) => fake.onHello(hello));
     fake.serve(claimJob, (claim) => fake.onClaim(claim));
     fake.serve(resumeJob, (resume) => fake.onResume(resume));
+    fake.serve(reportPolicy, ({ policy }) => fake.onPolicy(policy));
     fake.serve(renewLeases, (renew) => fake.onRenew(renew));
     fake.stops.push(fake.bus.onSignal(agentBeat, {}, () => (fake.beats += 1)).stop);
     await fake.listen();
@@ -104,7 +107,11 @@ export class FakeScheduler {
   async listen(): Promise<void> {
     await this.consume('EVENTS', 'job_scheduler_events', (contract, body) => {
       if (contract === 'job.step/1') this.steps.push(body as StepReport);
-      if (contract === 'job.result/1') this.onResult(body as JobResult);
+      if (contract === 'job.result/1') {
+        const { job_id, steps = [] } = body as JobResult;
+        this.steps.push({ job_id, steps });
+        this.onResult(body as JobResult);
+      }
     });
     await this.consume('LOGS', 'telemetry_logs', (_, body) => this.frames.push(body as LogFrame));
   }
@@ -160,7 +167,9 @@ export class FakeScheduler {
   }
   /** `name:status` of the steps of a job, as they came. */
   stepsOf(id: JobId): string[] {
-    return this.steps.filter((step) => step.job_id === id).map(({ step }) => `${step.name}:${step.status}`);
+    return this.steps
+      .filter((step) => step.job_id === id)
+      .flatMap(({ steps }) => steps.map((step) => `${step.name}:${step.status}`));
   }
   /** The log lines of a job by number: throws on a gap or on two different lines of one number. */
   linesOf(id: JobId): string[] {
@@ -195,6 +204,14 @@ export class FakeScheduler {
       server_time: new Date().toISOString(),
       ...this.welcome(),
     }));
+  }
+
+  /** Lifts every hold: the agent checks each job anew. */
+  private async onPolicy(policy: JsonObject): Promise<{ lifted: number }> {
+    this.policies.push(policy);
+    const held = [...this.jobs.values()].filter(({ state }) => state === 'held');
+    for (const { id } of held) await this.offerAgain(id);
+    return { lifted: held.length };
   }
 
   private onClaim(claim: Claim): Grant {
@@ -236,7 +253,7 @@ export class FakeScheduler {
     this.results.push(result);
     const job = this.job(result.job_id);
     const accepted = job.attempt === result.attempt;
-    if (accepted) job.state = 'ended';
+    if (accepted) job.state = result.outcome === 'deferred' ? 'held' : 'ended';
     if (this.dropReceipts-- > 0) return;
     const ids = { job_id: result.job_id, attempt: result.attempt };
     const receipt = { ...ids, accepted, ...(accepted ? {} : { code: 'stale_attempt' }) };

@@ -31,6 +31,8 @@ function preAuthEncoding(payloadType: string, payload: Uint8Array): Buffer {
 export const PAYLOAD_TYPES = {
   job: 'application/vnd.ims.job.v1+json',
   agentRequest: 'application/vnd.ims.agent-request.v1+json',
+  /** A customer's yes to a plan, by one of the keys that the policy on the agent's host names. */
+  planApproval: 'application/vnd.ims.plan-approval.v1+json',
 } as const;
 
 /** Signs the JSON text of a statement. */
