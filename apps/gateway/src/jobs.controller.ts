@@ -17,6 +17,8 @@ import {
   OneOf,
   Optional,
   PageQuery,
+  resumeHeldJob,
+  ResumeRequest,
   Text,
   type DeploymentId,
   type InstallId,
@@ -119,6 +121,21 @@ export class JobsController {
   })
   cancelJob(ask: Ask<CancelRequest>): Promise<Job> {
     return this.bus.call(cancelJob, { vendor_id: ask.vendorId, job_id: ask.id('job'), cancel: ask.body });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/jobs/{job_id}/resume',
+    summary: 'Let a job go on that is held because a token of it was tampered with. Its customer’s holds stay.',
+    access: 'vendor',
+    body: ResumeRequest,
+    reply: Job,
+    status: 202,
+    location: ({ id }) => `/v1/jobs/${id}`,
+  })
+  resumeJob(ask: Ask<ResumeRequest>): Promise<Job> {
+    const { vendorId: vendor_id, keyId: key_id, body: resume } = ask;
+    return this.bus.call(resumeHeldJob, { vendor_id, job_id: ask.id('job'), resume, key_id });
   }
 
   @Route({

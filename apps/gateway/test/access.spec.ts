@@ -20,6 +20,7 @@ const BODIES: Record<string, object> = {
   createDeployment: { kind: 'teardown' },
   cancelDeployment: {},
   cancelJob: {},
+  resumeJob: {},
 };
 const pathOf = (route: DeclaredRoute): string =>
   paramsOf(route.path).reduce<string>(

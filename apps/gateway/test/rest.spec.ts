@@ -19,6 +19,7 @@ import {
   listPullTokens,
   listVitals,
   newId,
+  resumeHeldJob,
   updateComponent,
   type Deployment,
   type ListJobs,
@@ -53,6 +54,23 @@ describe('the REST edge', () => {
       });
       const { status, headers, body } = await post('/v1/apps', { name: 'shop' });
       expect([status, headers.get('location'), body]).toEqual([201, `/v1/apps/${app.id}`, app]);
+    });
+
+    it('names the key that lets a held job go on, and passes on who may not', async () => {
+      const [, , keyId] = world.key.split('_');
+      const job = sample.job({ status: 'queued' });
+      world.scheduler.on(resumeHeldJob, (body) => {
+        const resume = { reason: 'the laptop was found' };
+        expect(body).toEqual({ vendor_id: world.vendorId, job_id: job.id, resume, key_id: `key_${keyId ?? ''}` });
+        return job;
+      });
+      const answer = await post(`/v1/jobs/${job.id}/resume`, { reason: 'the laptop was found' });
+      expect([answer.status, answer.headers.get('location'), answer.body]).toEqual([202, `/v1/jobs/${job.id}`, job]);
+      world.scheduler.on(resumeHeldJob, () => {
+        throw new ImsError('held_by_customer', 'audit week');
+      });
+      const { status, body } = await post(`/v1/jobs/${job.id}/resume`, {});
+      expect([status, body['code'], body['detail']]).toEqual([409, 'held_by_customer', 'audit week']);
     });
 
     it('refuses an unknown field by its pointer, however deep, and asks nobody', async () => {
