@@ -14,6 +14,7 @@ import {
   ValidateBy,
   validateSync,
 } from 'class-validator';
+import { proxySettings, type ProxySettings } from './proxy.js';
 import { registerSecret } from './redaction.js';
 
 /** All faults of a configuration at once, one a line. Never shows the value of a secret. */
@@ -193,3 +194,6 @@ export function logLevel(env: NodeJS.ProcessEnv = process.env): string {
   const level = env['LOG_LEVEL'] ?? 'info';
   return LOG_LEVELS.includes(level) ? level : 'info';
 }
+
+/** HTTPS_PROXY and NO_PROXY of this process. They have no `_FILE` form: every program on a host reads them as they are. */
+export const proxyOfProcess = (): ProxySettings => proxySettings(process.env);

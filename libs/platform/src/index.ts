@@ -13,7 +13,9 @@ export {
   EnvUrl,
   EnvUrls,
   EnvList,
+  proxyOfProcess,
 } from './config.js';
+export { httpsAgent, openTunnel, proxyName, proxyOf, proxySettings, type ProxySettings } from './proxy.js';
 export { toProblem, PROBLEM_TYPE, type ProblemBody } from './problem.js';
 export { ServiceHealth, type CheckResult } from './health.js';
 export { Lifecycle, type DrainPhase } from './lifecycle.js';

@@ -1,4 +1,5 @@
 export { keptSecret, PROJECT_ROOT, withLock } from './files.js';
+export { keptCertificates, type Certificates } from './certificates.js';
 export { freePort } from './ports.js';
 export { StartError, type ProcessEnd } from './process.js';
 export {

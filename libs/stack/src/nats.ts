@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Certificates } from './certificates.js';
 import { natsIdentities, resolverDir, type NatsIdentities } from './nats-identities.js';
 import { freePort } from './ports.js';
 import { StartError, supervise } from './process.js';
@@ -11,6 +12,9 @@ export interface NatsOptions extends ToolOptions {
   readonly port?: number;
   /** Also listens for WebSocket connections, on a port of its own. */
   readonly websocket?: boolean;
+  readonly websocketPort?: number;
+  /** Both listeners speak TLS, and nothing else. */
+  readonly tls?: Certificates;
   /** Prints every protocol line to the log. Shows payloads; for a debugging hour only. */
   readonly trace?: boolean;
 }
@@ -19,6 +23,8 @@ export interface NatsServer extends Omit<NatsIdentities, 'operatorJwt' | 'preloa
   readonly url: string;
   readonly port: number;
   readonly websocketUrl: string | undefined;
+  /** PEM of the authority that clients have to trust. */
+  readonly caFile: string | undefined;
   /** `/varz`, `/connz`, `/jsz`, `/healthz`. */
   readonly monitorUrl: string;
   readonly pid: number | undefined;
@@ -38,7 +44,12 @@ interface Ports {
 /** Strings of the configuration language are JSON strings. */
 const quoted = (text: string): string => JSON.stringify(text);
 
+/** On two busy cores a handshake takes longer than the 2 s that the server gives it. */
+const tlsBlock = ({ certFile, keyFile }: Certificates): string =>
+  `{ cert_file: ${quoted(certFile)}, key_file: ${quoted(keyFile)}, timeout: 10 }`;
+
 function configText(options: NatsOptions, ports: Ports, ids: NatsIdentities): string {
+  const { tls } = options;
   const preload = Object.entries(ids.preload).map(([account, jwt]) => `  ${account}: ${quoted(jwt)}`);
   return `server_name: ims
 listen: "127.0.0.1:${ports.client}"
@@ -59,7 +70,11 @@ jetstream {
   max_file_store: 256GB
   max_memory_store: 256MB
 }
-${ports.websocket === undefined ? '' : `websocket { listen: "127.0.0.1:${ports.websocket}", no_tls: true }\n`}`;
+${tls === undefined ? '' : `tls ${tlsBlock(tls)}\n`}${
+    ports.websocket === undefined
+      ? ''
+      : `websocket { listen: "127.0.0.1:${ports.websocket}", ${tls === undefined ? 'no_tls: true' : `tls ${tlsBlock(tls)}`} }\n`
+  }`;
 }
 
 /**
@@ -85,7 +100,7 @@ export async function startNats(options: NatsOptions): Promise<NatsServer> {
   const choosePorts = async (): Promise<Ports> => ({
     client: options.port ?? (await freePort()),
     monitor: await freePort(),
-    websocket: options.websocket === true ? await freePort() : undefined,
+    websocket: options.websocket === true ? (options.websocketPort ?? (await freePort())) : undefined,
   });
 
   let ids = await natsIdentities(dir);
@@ -103,9 +118,11 @@ export async function startNats(options: NatsOptions): Promise<NatsServer> {
     }
   }
   return {
-    url: `nats://127.0.0.1:${ports.client}`,
+    url: `${options.tls ? 'tls' : 'nats'}://127.0.0.1:${ports.client}`,
     port: ports.client,
-    websocketUrl: ports.websocket === undefined ? undefined : `ws://127.0.0.1:${ports.websocket}`,
+    websocketUrl:
+      ports.websocket === undefined ? undefined : `${options.tls ? 'wss' : 'ws'}://127.0.0.1:${ports.websocket}`,
+    caFile: options.tls?.caFile,
     monitorUrl: `http://127.0.0.1:${ports.monitor}`,
     get pid() {
       return server.pid;
