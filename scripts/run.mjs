@@ -177,6 +177,12 @@ const COMMANDS = {
       }),
     )
   ),
+  'verify-events': (args) => {
+    // Not built anew: the demo may be running from what is there.
+    const main = join(ROOT, 'dist/deploy/operations/verify-events.js');
+    if (!existsSync(main)) build();
+    return forward(spawn(process.execPath, [main, ...args], { cwd: ROOT, stdio: 'inherit' }));
+  },
   docs: (args) => (build(), must('generated docs', process.execPath, ['scripts/docs.mjs', ...args])),
   test: async (args) => {
     build();

@@ -11,6 +11,7 @@ import {
   EventPage,
   getAgent,
   getInstall,
+  getPullToken,
   Install,
   InstallPage,
   listAgents,
@@ -20,8 +21,10 @@ import {
   listVitals,
   NewInstall,
   PageQuery,
+  PullToken,
   PullTokenPage,
   revokeAgent,
+  revokePullToken,
   VitalsPage,
 } from '#contracts';
 import { Bus } from '#messaging';
@@ -118,6 +121,35 @@ export class InstallsController {
   async listPullTokens(ask: Ask<object, PageQuery>): Promise<PullTokenPage> {
     const { id } = await this.install(ask);
     return this.bus.call(listPullTokens, { vendor_id: ask.vendorId, install_id: id, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/pull-tokens/{token_id}',
+    summary: 'What became of a pull token. Looking burns nothing.',
+    access: 'vendor',
+    reply: PullToken,
+    status: 200,
+    etag: true,
+  })
+  getPullToken(ask: Ask): Promise<PullToken> {
+    return this.bus.call(getPullToken, { vendor_id: ask.vendorId, token_id: ask.id('token') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/pull-tokens/{token_id}/revoke',
+    summary: 'End a pull token that is not redeemed. What a redeemed one gave cannot be recalled; it ends by itself.',
+    access: 'vendor',
+    reply: PullToken,
+    status: 200,
+  })
+  revokePullToken(ask: Ask): Promise<PullToken> {
+    return this.bus.call(revokePullToken, {
+      vendor_id: ask.vendorId,
+      token_id: ask.id('token'),
+      key_id: ask.keyId,
+    });
   }
 
   @Route({
