@@ -129,7 +129,7 @@ class StreamTransport implements Transport {
       const next = this.frames;
       this.frames = [];
       yield* next;
-       
+
       if (this.frames.length === 0 && !this.isClosed) await new Promise<void>((resolve) => (this.wake = resolve));
     }
     yield* this.frames;
