@@ -419,7 +419,7 @@ export const jobCancel = signal({
 /** The customer's policy as the agent applies it: for both sides to see, changed on the agent's host only. */
 export class CustomerPolicyReport {
   @Text(8, 60) session_id: string;
-  /** The policy in force, and what waits for the customer's approval. */
+  /** The policy in force; in `pending` what waits for the customer's approval, in `record` where its record stands. */
   @Json() policy: JsonObject;
 }
 export class CustomerPolicyReceipt {

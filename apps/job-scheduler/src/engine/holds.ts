@@ -80,8 +80,9 @@ export class Holds {
     const id = callerOf(context);
     this.presence.heard(id);
     const stored = storableJson(policy);
+    const content = contentOf(stored);
     const digest = createHash('sha256')
-      .update(JSON.stringify(sortedJson(stored)))
+      .update(JSON.stringify(sortedJson(content)))
       .digest('hex');
     return this.transitions.run(async (change) => {
       const { tx } = change;
@@ -95,7 +96,7 @@ export class Holds {
         'UPDATE agents SET policy = $2, policy_digest = $3, policy_serial = policy_serial + 1 WHERE id = $1',
         [id, json(stored), digest],
       );
-      if (agent.policy_digest !== digest) this.changed(change, id, agent, stored, digest);
+      if (agent.policy_digest !== digest) this.changed(change, id, agent, content, digest);
       const held = await tx.query<JobRow>(
         `SELECT j.*, clock_timestamp() AS now FROM jobs j JOIN agents a ON a.id = j.agent_id
          WHERE j.agent_id = $1 AND ${OVERTAKEN} ORDER BY j.id FOR UPDATE OF j`,
@@ -153,4 +154,10 @@ export class Holds {
       data: { policy, digest, before: agent.policy_digest },
     });
   }
+}
+
+/** The policy alone. What waits for approval and where the customer's record stands is news with each report. */
+function contentOf(report: JsonObject): JsonObject {
+  const { pending: _pending, record: _record, ...policy } = report;
+  return policy;
 }
