@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { assertPrivate, privateDirectory, writePrivate } from '#agent-kit';
 import { type JsonObject, type JsonValue } from '#contracts';
 import { type ReferenceScope } from '#domain';
+import { HighWater } from './high-water.js';
 
 /** What this agent knows of a component that it provisioned. It stays in the customer's account, sensitive outputs too. */
 export interface ComponentState {
@@ -20,9 +21,12 @@ const SECRET_CHARS_MIN = 4;
 
 /** The components of the install, one directory each (mode 0700), for state and for what executors keep. */
 export class ComponentStore {
+  readonly highWater: HighWater;
   private key: Promise<Buffer> | undefined;
 
-  constructor(private readonly stateDir: string) {}
+  constructor(private readonly stateDir: string) {
+    this.highWater = new HighWater(stateDir);
+  }
 
   /** The component's own directory, made when it is not there. */
   directoryOf(name: string): Promise<string> {

@@ -1,5 +1,6 @@
 import { type MigrationInterface, type QueryRunner } from 'typeorm';
 import { JobHolds1700000000020 } from './engine/schema.js';
+import { Rollbacks1700000000030 } from './installs/schema.js';
 
 /** Every table of the job-scheduler. Each row carries its vendor: a foreign id is never found. */
 export class SchedulerTables1700000000001 implements MigrationInterface {
@@ -241,4 +242,9 @@ export class RevokedKeys1700000000010 implements MigrationInterface {
   }
 }
 
-export const MIGRATIONS = [SchedulerTables1700000000001, RevokedKeys1700000000010, JobHolds1700000000020];
+export const MIGRATIONS = [
+  SchedulerTables1700000000001,
+  RevokedKeys1700000000010,
+  JobHolds1700000000020,
+  Rollbacks1700000000030,
+];

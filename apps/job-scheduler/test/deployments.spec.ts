@@ -6,6 +6,7 @@ import {
   updateComponent,
   etagOf,
   getComponent,
+  type Deployment,
 } from '#contracts';
 import { findChainBreak, eventOfRow } from '#persistence';
 import { freshDatabase, startNats } from '#stack';
@@ -89,6 +90,29 @@ describe('a deployment of three components', () => {
     expect(after.release_id).toBeUndefined();
     expect(after.components.map(({ status }) => status)).toEqual(['removed', 'removed', 'removed']);
     expect((await world.deploy(shop, install)).status).toBe('succeeded');
+  });
+
+  it('goes back to an older release only when somebody says so, and the signed jobs say it too', async () => {
+    const [old, now] = [await world.release(shop, '1.1.1'), await world.release(shop, '1.1.2')];
+    const { install, agent } = await world.install(shop, 'back');
+    const finish = async (deployment: Deployment): Promise<void> => {
+      await agent.work([...(await world.jobs(shop, deployment)).values()].map(({ id }) => id));
+      await world.deployment(shop, deployment.id, 'succeeded');
+    };
+    await finish(await world.deploy(shop, install, now));
+    await expect(world.deploy(shop, install, old)).rejects.toMatchObject({
+      code: 'release_downgraded',
+      detail: expect.stringContaining('1.1.2') as string,
+    });
+    // A teardown between them changes nothing.
+    await finish(await world.deploy(shop, install));
+    await expect(world.deploy(shop, install, old)).rejects.toMatchObject({ code: 'release_downgraded' });
+
+    const back = await world.deploy(shop, install, old, true);
+    expect(back.rollback).toBe(true);
+    const first = (await world.jobs(shop, back)).get('sync:db')!;
+    const { statement } = await agent.run(first.id);
+    expect(statement).toMatchObject({ rollback: true, release: { id: old.id, version: '1.1.1' } });
   });
 
   it('is one at a time for an install, whoever asks', async () => {

@@ -243,8 +243,10 @@ export class World {
     return { install, token };
   }
 
-  deploy(shop: Shop, install: Install, release?: Release): Promise<Deployment> {
-    const deployment = release ? { kind: 'deploy' as const, release_id: release.id } : { kind: 'teardown' as const };
+  deploy(shop: Shop, install: Install, release?: Release, rollback?: true): Promise<Deployment> {
+    const deployment = release
+      ? { kind: 'deploy' as const, release_id: release.id, ...(rollback ? { rollback } : {}) }
+      : { kind: 'teardown' as const };
     return this.gateway.call(createDeployment, { vendor_id: shop.vendor, install_id: install.id, deployment });
   }
 

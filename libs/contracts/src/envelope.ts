@@ -31,6 +31,10 @@ function preAuthEncoding(payloadType: string, payload: Uint8Array): Buffer {
 export const PAYLOAD_TYPES = {
   job: 'application/vnd.ims.job.v1+json',
   agentRequest: 'application/vnd.ims.agent-request.v1+json',
+  /** An agent whose JWT has ended asks for another. */
+  agentRenewal: 'application/vnd.ims.agent-renewal.v1+json',
+  /** A new key for job statements, signed by one that agents trust already. */
+  jobKey: 'application/vnd.ims.job-key.v1+json',
   /** A customer's yes to a plan, by one of the keys that the policy on the agent's host names. */
   planApproval: 'application/vnd.ims.plan-approval.v1+json',
 } as const;

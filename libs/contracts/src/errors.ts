@@ -308,6 +308,12 @@ export const ERRORS = {
     title: 'What was planned is not what would be applied now.',
     next: 'Deploy again to make a new plan.',
   },
+  release_downgraded: {
+    status: 409,
+    retry: 'fix',
+    title: 'This release is older than one that this install has had.',
+    next: 'Deploy the newest release; or say `rollback: true` if going back is what you want.',
+  },
   policy_refused: {
     status: 403,
     retry: 'human',

@@ -71,6 +71,8 @@ export class NewDeployment {
   @OneOf(['deploy', 'teardown']) kind: 'deploy' | 'teardown';
   /** Needed for `deploy`. */
   @Optional() @IdOf('release') release_id?: ReleaseId;
+  /** Needed to go back to a release that is older than one this install has had. */
+  @Optional() @Flag() rollback?: boolean;
 }
 export class DeploymentJobCounts {
   @Int(0, 10_000) total: number;
@@ -83,6 +85,7 @@ export class Deployment {
   @IdOf('install') install_id: InstallId;
   @Optional() @IdOf('release') release_id?: ReleaseId;
   @OneOf(['deploy', 'teardown']) kind: 'deploy' | 'teardown';
+  @Optional() @Flag() rollback?: boolean;
   @OneOf(DEPLOYMENT_STATUSES) status: DeploymentStatus;
   @Nested(() => DeploymentJobCounts) jobs: DeploymentJobCounts;
   @Optional() @Nested(() => Problem) error?: Problem;

@@ -36,6 +36,7 @@ import {
   type EventId,
   type InstallId,
   type JobId,
+  type ReleaseId,
   type KeyId,
   type VendorId,
 } from './ids.js';
@@ -214,6 +215,12 @@ export const cancelJob = toScheduler('cancel_job', CancelJob, Job);
 
 // ---- the agent's protocol: offer -> claim -> renew -> steps -> result -> receipt (design, section 3)
 
+/** The release that a job belongs to: its age decides what a downgrade is. */
+export class StatementRelease {
+  @IdOf('release') id: ReleaseId;
+  @Text(1, 40) version: string;
+  @Time() created_at: string;
+}
 /** What a job is to do, signed by the scheduler, so that nobody who only has the broker can make an agent act. */
 export class JobStatement {
   @IdOf('job') job_id: JobId;
@@ -234,6 +241,10 @@ export class JobStatement {
   /** build: where to push. sync, apply, destroy: what to take. */
   @Text(1, 200) repository: string;
   @Optional() @Nested(() => Artifact) artifact?: Artifact;
+  /** sync, apply, destroy. An agent refuses one that is older than what it has applied, unless `rollback` says so. */
+  @Optional() @Nested(() => StatementRelease) release?: StatementRelease;
+  /** A person asked for an older release. */
+  @Optional() @Flag() rollback?: boolean;
   /** What the provenance of the artifact must name as its source commit. */
   @Optional() @Text(1, 100) source_commit?: string;
   /** Values of the install's inputs, for templates. */
@@ -281,8 +292,24 @@ export class Welcome {
   @Time() nats_jwt_expires_at: string;
   @Int(1, 1000) slots: number;
   @TextList(10, 100) job_keys: string[];
+  /** New job keys, each vouched for (`JobKeyVoucher`) by an older one: an agent takes no key on the services' word alone. */
+  @Optional() @ListOf(() => Envelope, 10) job_key_vouchers?: Envelope[];
   @TextList(20, 2000) vendor_keys: string[];
   @Time() server_time: string;
+}
+/** What an older job key says of a newer one (payload type `jobKey`). */
+export class JobKeyVoucher {
+  @Text(56, 56) public_key: string;
+  @Time() issued_at: string;
+}
+/**
+ * What an agent says whose JWT has ended while it was off (payload type `agentRenewal`), over HTTPS, signed with the key
+ * that it was enrolled with: it needs no person to come back.
+ */
+export class AgentRenewal {
+  @IdOf('agent') agent_id: AgentId;
+  @Time() at: string;
+  @Text(1, 60) version: string;
 }
 /** At each start, and again before the JWT ends: a fresh JWT and the settings. Also makes the agent's consumer if it is gone. */
 export const agentHello = rpc('hello', Hello, Welcome);
@@ -452,6 +479,7 @@ export class ResumeHeldJob extends JobRef {
  * A person at the vendor lifts `token_tampered`. Holds of the customer answer `held_by_customer`; a job that is not
  * held, or whose attempt is still being stopped, `conflict`.
  */
+export const renewAgent = toScheduler('renew_agent', Envelope, Welcome);
 export const resumeHeldJob = toScheduler('resume_job', ResumeHeldJob, Job);
 
 export class Beat {

@@ -1,13 +1,15 @@
 import { Injectable } from '@nestjs/common';
 import {
   Artifact,
+  Envelope,
   ImsError,
   JobComponent,
   JobStatement,
   LIMITS,
+  parse,
   PAYLOAD_TYPES,
   signEnvelope,
-  type Envelope,
+  StatementRelease,
   type JsonObject,
   type ReleaseComponent,
 } from '#contracts';
@@ -27,6 +29,9 @@ interface Facts {
   readonly agent_key: string | null;
   readonly build_spec: StoredSpec | null;
   readonly released: Stored<ReleaseComponent> | null;
+  readonly version: string | null;
+  readonly released_at: Date | null;
+  readonly rollback: boolean | null;
 }
 
 /** Where a component's artifacts are in the vendor's registry. */
@@ -38,10 +43,13 @@ export class Statements {
   private readonly signer: NkeySigner;
   /** Public keys that agents shall trust. */
   readonly keys: readonly string[];
+  /** By which agents that were enrolled with an older key learn a newer one. */
+  readonly vouchers: readonly Envelope[];
 
   constructor(config: SchedulerConfig) {
     this.signer = nkeyFromSeed(config.JOB_SIGNING_SEED);
     this.keys = [...new Set([this.signer.publicKey, ...(config.JOB_KEYS_ALSO ?? [])])];
+    this.vouchers = vouchersOf(config.JOB_KEY_VOUCHERS);
   }
 
   /** The statement of one attempt. The same `issuedAt` gives the same bytes. */
@@ -67,6 +75,11 @@ export class Statements {
       spec: specOf(bare(spec)),
       repository: artifact?.repository ?? repositoryOf(facts.vendor_name, facts.app_name, job.component_name),
       artifact: artifact && wire(Artifact, artifact),
+      release:
+        job.release_id && facts.version && facts.released_at
+          ? wire(StatementRelease, { id: job.release_id, version: facts.version, created_at: iso(facts.released_at) })
+          : undefined,
+      ...(facts.rollback === true ? { rollback: true } : {}),
       source_commit: facts.released?.source_commit,
       inputs: facts.inputs,
       issued_at: iso(issuedAt),
@@ -87,12 +100,13 @@ export class Statements {
     const [facts] = await tx.query<Facts>(
       `SELECT v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key,
          i.name AS install_name, i.inputs, b.spec AS build_spec,
-         (SELECT c FROM releases r, jsonb_array_elements(r.components) c
-          WHERE r.id = $4 AND c->>'name' = $5) AS released
+         r.version, r.created_at AS released_at, d.rollback,
+         (SELECT c FROM jsonb_array_elements(r.components) c WHERE c->>'name' = $5) AS released
        FROM apps a JOIN vendors v ON v.id = a.vendor_id JOIN agents g ON g.id = $2
          LEFT JOIN installs i ON i.id = $3 LEFT JOIN builds b ON b.id = $6
+         LEFT JOIN releases r ON r.id = $4 LEFT JOIN deployments d ON d.id = $7
        WHERE a.id = $1`,
-      [job.app_id, job.agent_id, job.install_id, job.release_id, job.component_name, job.build_id],
+      [job.app_id, job.agent_id, job.install_id, job.release_id, job.component_name, job.build_id, job.deployment_id],
     );
     if (!facts) throw new ImsError('internal', `${job.id} has no app or agent`);
     return facts;
@@ -104,4 +118,11 @@ function bare(spec: StoredSpec): StoredSpec {
   const { kind, source, image, dockerfile, depends_on, values, run, namespace } = spec;
   const fields = { kind, source, image, dockerfile, depends_on, values, run, namespace };
   return JSON.parse(JSON.stringify(fields)) as StoredSpec;
+}
+
+/** Throws when the text is not a list of envelopes: the process must not start with half of a rotation. */
+function vouchersOf(text: string | undefined): Envelope[] {
+  if (text === undefined) return [];
+  const list = JSON.parse(text) as object[];
+  return list.map((each) => parse(Envelope, each, 'strict'));
 }

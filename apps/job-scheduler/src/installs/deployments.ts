@@ -37,6 +37,7 @@ interface DeploymentView {
   readonly install_id: InstallId;
   readonly release_id: ReleaseId | null;
   readonly kind: 'deploy' | 'teardown';
+  readonly rollback: boolean;
   readonly status: DeploymentStatus;
   readonly error: Fault | null;
   readonly created_at: Date;
@@ -138,10 +139,13 @@ export class Deployments {
       : await partsPresent(tx, install.id);
     const nodes = parts.map(({ component }) => graphComponent(component));
     const plan = deploy ? planDeploy(nodes) : planTeardown(nodes);
+    const rollback = wanted.rollback === true;
+    if (deploy && !rollback) await refuseDowngrade(tx, install.id, wanted.release_id ?? '');
     const { vendor_id, id: install_id } = install;
     await tx.query(
-      `INSERT INTO deployments (id, vendor_id, install_id, release_id, kind, status) VALUES ($1, $2, $3, $4, $5, 'running')`,
-      [id, vendor_id, install_id, wanted.release_id ?? null, wanted.kind],
+      `INSERT INTO deployments (id, vendor_id, install_id, release_id, kind, rollback, status)
+       VALUES ($1, $2, $3, $4, $5, $6, 'running')`,
+      [id, vendor_id, install_id, wanted.release_id ?? null, wanted.kind, rollback],
     );
     change.facts.push({
       chainOf: install_id,
@@ -150,7 +154,7 @@ export class Deployments {
       install_id,
       deployment_id: id,
       actor: 'service:gateway',
-      data: { kind: wanted.kind, release_id: wanted.release_id ?? null, jobs: plan.length },
+      data: { kind: wanted.kind, release_id: wanted.release_id ?? null, rollback, jobs: plan.length },
     });
     if (deploy) await showComponents(tx, install_id, parts);
     await this.createJobs(change, id, install, plan, new Map(parts.map((part) => [part.component.name, part])));
@@ -212,6 +216,20 @@ async function partsOfRelease(tx: Tx, install: LockedInstall, release_id: Releas
   return components.map((component) => ({ component, release_id }));
 }
 
+/**
+ * Going back is for people to say: agents refuse it too, so a replayed or forged job cannot bring an old fault back.
+ * What counts is what was ever begun here, also before a teardown.
+ */
+async function refuseDowngrade(tx: Tx, install_id: InstallId, release_id: string): Promise<void> {
+  const [newer] = await tx.query<{ id: ReleaseId; version: string }>(
+    `SELECT r.id, r.version FROM deployments d JOIN releases r ON r.id = d.release_id
+      WHERE d.install_id = $1 AND r.created_at > (SELECT created_at FROM releases WHERE id = $2)
+      ORDER BY r.created_at DESC LIMIT 1`,
+    [install_id, release_id],
+  );
+  if (newer) throw new ImsError('release_downgraded', `this install has had ${newer.version} (${newer.id})`);
+}
+
 /** What is there, or may be there, each as the release that it was last applied from describes it. */
 async function partsPresent(tx: Tx, install_id: InstallId): Promise<Part[]> {
   return tx.query<{ component: Stored<ReleaseComponent>; release_id: ReleaseId }>(
@@ -249,6 +267,7 @@ const viewDeployment = (row: DeploymentView): Deployment =>
     install_id: row.install_id,
     release_id: row.release_id,
     kind: row.kind,
+    ...(row.rollback ? { rollback: true } : {}),
     status: row.status,
     jobs: wire(DeploymentJobCounts, {
       total: row.total,
