@@ -1,9 +1,11 @@
 import { DataSource, MigrationExecutor, type DataSourceOptions, type MigrationInterface } from 'typeorm';
 import { backoffMs, createLogger, sleep } from '#platform';
 import { type ServiceName } from '#contracts';
+import { HeededClient } from './client.js';
 import { Foundation1700000000000 } from './foundation.js';
 import { isConnectionLoss, isRefused } from './pg-errors.js';
 
+type PostgresOptions = Extract<DataSourceOptions, { type: 'postgres' }>;
 export type MigrationClass = new () => MigrationInterface;
 
 export interface PersistenceOptions {
@@ -26,11 +28,12 @@ const SESSION = {
   statement_timeout: 30_000,
   lock_timeout: 10_000,
   idle_in_transaction_session_timeout: 30_000,
-  connectionTimeoutMillis: 5_000,
+  /** Also the wait for a free connection. A server that is there answers in milliseconds. */
+  connectionTimeoutMillis: 3_000,
   keepAlive: true,
 } as const;
 
-export function dataSourceOptions(options: PersistenceOptions): DataSourceOptions {
+export function dataSourceOptions(options: PersistenceOptions): PostgresOptions {
   return {
     type: 'postgres',
     url: options.url,
@@ -43,7 +46,7 @@ export function dataSourceOptions(options: PersistenceOptions): DataSourceOption
     logging: false,
     // Counters and sequence numbers are far below 2^53; as text they compare and add wrongly without a word.
     parseInt8: true,
-    extra: SESSION,
+    extra: { ...SESSION, Client: HeededClient },
     poolErrorHandler: (error: unknown) => {
       logger.warn({ err: error }, 'an idle database connection was lost');
     },
