@@ -106,6 +106,16 @@ describe('a failure of AWS', () => {
     ).toMatchObject({ code: 'registry_unavailable' });
   });
 
+  it('is a connection on which nothing moves, too', async () => {
+    const silent = createServer(() => undefined);
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const hung = new EcrRegistry({ ...settings, ecrEndpoint: url, stsEndpoint: url, idleTimeoutMs: 100 });
+    expect(await failureOf(pull(`sha256:${'0'.repeat(64)}`, hung))).toMatchObject({ code: 'registry_unavailable' });
+    silent.closeAllConnections();
+    await new Promise((resolve) => silent.close(resolve));
+  });
+
   it('says that there is no such repository', async () => {
     const request = { subject: 'tok_x', repository: 'acme/shop/none', digest: `sha256:${'0'.repeat(64)}`, lifeMs: 1 };
     expect(await failureOf(registry.pullAccess(request))).toMatchObject({ code: 'artifact_missing' });

@@ -1,7 +1,11 @@
 import { ImsError, type ErrorCode } from '#contracts';
+import { createLogger } from '#platform';
 
-/** The SDK itself tries three times on throttling and broken connections; after that the agent tries again. */
+const logger = createLogger('aws');
+
+/** The SDK itself tries twice on throttling and broken connections; after that the job is tried again. */
 const CODES: Readonly<Record<string, ErrorCode>> = {
+  RepositoryAlreadyExistsException: 'already_exists',
   RepositoryNotFoundException: 'artifact_missing',
   ImageNotFoundException: 'artifact_missing',
   LayersNotFoundException: 'artifact_missing',
@@ -23,7 +27,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 
 /**
  * A call to AWS whose failure is one of ours. The detail names AWS's error and no more: its message holds ARNs and
- * account numbers, which are nobody's business on the agent's side. They are in the cause, for our own log.
+ * account numbers, which are nobody's business on the agent's side. They are in our own log.
  */
 export async function askAws<T>(call: () => Promise<T>): Promise<T> {
   try {
@@ -34,11 +38,8 @@ export async function askAws<T>(call: () => Promise<T>): Promise<T> {
     // Without a status nothing has answered.
     const lost = status === undefined || status >= 500 || status === 429;
     const code = CODES[name] ?? (lost ? 'registry_unavailable' : 'internal');
+    // What an operator has to mend. That something is not there, or is there already, is an answer.
+    if (code !== 'artifact_missing' && code !== 'already_exists') logger.warn({ err: error }, 'a call to AWS failed');
     throw new ImsError(code, `AWS answered ${name}`, [], { cause: error });
   }
-}
-
-/** AWS's own name of a failure of `askAws`. */
-export function nameOf(error: unknown): string | undefined {
-  return error instanceof ImsError && error.cause instanceof Error ? error.cause.name : undefined;
 }

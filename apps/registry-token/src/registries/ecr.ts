@@ -1,7 +1,7 @@
 import { CreateRepositoryCommand, ECRClient, GetAuthorizationTokenCommand } from '@aws-sdk/client-ecr';
 import { AssumeRoleCommand, STSClient } from '@aws-sdk/client-sts';
 import { ImsError, type RegistryAccess, type VendorId } from '#contracts';
-import { askAws, nameOf } from './aws.js';
+import { askAws } from './aws.js';
 import { planDownload } from './download-plan.js';
 import { checkRepository, VendorRegistry, type AccessRequest, type PullRequest } from './port.js';
 
@@ -24,6 +24,8 @@ export interface EcrSettings {
   /** Instead of AWS's own endpoints: a VPC endpoint, a test. */
   readonly ecrEndpoint?: string | undefined;
   readonly stsEndpoint?: string | undefined;
+  /** A connection on which nothing moves for so long is given up; default 4 s: two tries fit into an agent's 10 s. */
+  readonly idleTimeoutMs?: number;
 }
 
 const PULL = ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'];
@@ -51,6 +53,7 @@ export class EcrRegistry extends VendorRegistry {
     this.ecr = this.client(credentials);
     this.sts = new STSClient({
       region,
+      ...this.patience(),
       ...(credentials ? { credentials } : {}),
       ...(stsEndpoint === undefined ? {} : { endpoint: stsEndpoint }),
     });
@@ -73,7 +76,7 @@ export class EcrRegistry extends VendorRegistry {
         ),
       );
     } catch (error) {
-      if (nameOf(error) !== 'RepositoryAlreadyExistsException') throw error;
+      if (!(error instanceof ImsError) || error.code !== 'already_exists') throw error;
     }
     this.known.set(repository, performance.now() + KNOWN_MS);
   }
@@ -162,8 +165,15 @@ export class EcrRegistry extends VendorRegistry {
     const { region, ecrEndpoint } = this.settings;
     return new ECRClient({
       region,
+      ...this.patience(),
       ...(credentials ? { credentials } : {}),
       ...(ecrEndpoint === undefined ? {} : { endpoint: ecrEndpoint }),
     });
+  }
+
+  /** The SDK by itself waits for ever. */
+  private patience() {
+    const idleMs = this.settings.idleTimeoutMs ?? 4_000;
+    return { maxAttempts: 2, requestHandler: { connectionTimeout: idleMs, socketTimeout: idleMs } };
   }
 }
