@@ -24,8 +24,21 @@ export interface ExecutorContext {
   readonly fingerprint: (text: string) => string;
 }
 
+/** What the customer is shown, and asked about, before it happens. */
+export interface Proposal {
+  /**
+   * The same for the same change, over attempts and restarts, and another for any other change: a yes is bound to it.
+   * What may hold secrets goes into it by `fingerprint`.
+   */
+  readonly identity: string;
+  /** For the customer's operator to read; it stays on this host. */
+  readonly text: string;
+  /** True: only this agent's own files change, so that there is nothing to ask about. */
+  readonly harmless?: boolean;
+}
+
 /** What an apply would do. */
-export interface Plan {
+export interface Plan extends Proposal {
   readonly changed: boolean;
   readonly created: number;
   readonly updated: number;
@@ -34,6 +47,12 @@ export interface Plan {
   readonly digest: string;
   /** False: what is there does not work (yet). An apply that changes nothing still has to wait for it. */
   readonly ready: boolean;
+}
+
+/** What a destroy would do. */
+export interface RemovalPlan extends Proposal {
+  readonly changed: boolean;
+  readonly deleted: number;
 }
 
 export interface Observation {
@@ -47,11 +66,20 @@ export interface Removal {
   readonly left: readonly string[];
 }
 
-export const NO_PLAN = { changed: false, created: 0, updated: 0, deleted: 0, ready: true } as const;
+export const NO_PLAN = {
+  changed: false,
+  created: 0,
+  updated: 0,
+  deleted: 0,
+  ready: true,
+  identity: '',
+  text: 'no changes',
+} as const;
 
 /**
  * How one kind of component is provisioned. Every method may run again after a crash in its middle. `plan` changes
- * nothing; `apply` does what the last plan of this attempt says and nothing else; `destroy` leaves nothing behind.
+ * nothing; `apply` does what the last plan of this attempt says and nothing else; `planDestroy` changes nothing and
+ * comes before `destroy`, which leaves nothing behind.
  */
 export interface Executor {
   /** Media type of the layer that is the artifact, and how it is packed; undefined for images. */
@@ -67,5 +95,6 @@ export interface Executor {
   /** Waits until what is deployed does what it is for. */
   settle(context: ExecutorContext): Promise<void>;
   observe(context: ExecutorContext): Promise<Observation>;
+  planDestroy(context: ExecutorContext): Promise<RemovalPlan>;
   destroy(context: ExecutorContext): Promise<Removal>;
 }

@@ -7,7 +7,7 @@ import { render } from '#domain';
 import { pullLayer, registrySource, untarTo, unzipTo } from '#oci';
 import { ComponentStore, contains, textsOf } from './component-store.js';
 import { InstallAgentConfig } from './config.js';
-import { type Executor, type ExecutorContext, type Plan } from './executor.js';
+import { type Executor, type ExecutorContext, type Plan, type Proposal } from './executor.js';
 import { HelmExecutor } from './executors/helm.js';
 import { ImageExecutor } from './executors/image.js';
 import { JobExecutor } from './executors/job.js';
@@ -83,6 +83,22 @@ export class Provisioning {
   }
 }
 
+/** Asks the customer's policy. The digest is the same in each attempt that would do the same with the same artifact. */
+async function propose(
+  context: ExecutorContext,
+  plan: Proposal & Pick<Plan, 'changed' | 'created' | 'updated' | 'deleted'>,
+): Promise<void> {
+  const { step, fingerprint, image } = context;
+  const { component, kind } = step.statement;
+  const { changed, created, updated, deleted, identity, text, harmless = false } = plan;
+  await step.propose({
+    digest: fingerprint(JSON.stringify([kind, component.name, component.kind, image.digest, identity])),
+    ...(harmless ? { created: 0, updated: 0, deleted: 0 } : { created, updated, deleted }),
+    changed: changed && !harmless,
+    text,
+  });
+}
+
 const planOf = ({ changed, created, updated, deleted, digest, ready }: Plan): JsonObject => ({
   changed,
   created,
@@ -104,12 +120,13 @@ const outcomeOf = (plan: JsonObject, outputs: JsonObject = {}): JsonObject => ({
 @Injectable()
 export class ApplyHandler implements JobHandler {
   readonly kind = 'apply';
+  readonly plans = true;
 
   constructor(private readonly provisioning: Provisioning) {}
 
   steps(): readonly StepDefinition[] {
     return [
-      { name: 'fetch', run: (step) => this.provisioning.fetch(step) },
+      { name: 'fetch', run: (step) => this.fetch(step) },
       { name: 'plan', run: (step) => this.plan(step) },
       { name: 'apply', run: (step) => this.apply(step) },
       { name: 'observe', run: (step) => this.observe(step) },
@@ -118,6 +135,14 @@ export class ApplyHandler implements JobHandler {
 
   result({ plan = {}, observe }: Readonly<Record<string, JsonObject>>): { result: JsonObject } {
     return { result: outcomeOf(plan, observe) };
+  }
+
+  private async fetch(step: StepContext): Promise<JsonObject> {
+    const { highWater } = this.provisioning.store;
+    await highWater.check(step.statement);
+    const fetched = await this.provisioning.fetch(step);
+    await highWater.raise(step.statement);
+    return fetched;
   }
 
   private async plan(step: StepContext): Promise<JsonObject> {
@@ -130,6 +155,7 @@ export class ApplyHandler implements JobHandler {
       'info',
       plan.changed ? `plan: ${deleted} to delete, ${created} to create, ${updated} to change` : 'plan: no changes',
     );
+    await propose(context, plan);
     return planOf(plan);
   }
 
@@ -175,12 +201,14 @@ export class ApplyHandler implements JobHandler {
 @Injectable()
 export class DestroyHandler implements JobHandler {
   readonly kind = 'destroy';
+  readonly plans = true;
 
   constructor(private readonly provisioning: Provisioning) {}
 
   steps(): readonly StepDefinition[] {
     return [
       { name: 'fetch', run: (step) => this.fetch(step) },
+      { name: 'plan', run: (step) => this.plan(step) },
       { name: 'destroy', run: (step) => this.destroy(step) },
       { name: 'forget', run: (step) => this.forget(step) },
     ];
@@ -191,9 +219,21 @@ export class DestroyHandler implements JobHandler {
   }
 
   private async fetch(step: StepContext): Promise<JsonObject> {
+    const { highWater } = this.provisioning.store;
+    await highWater.check(step.statement);
+    await highWater.raise(step.statement);
     const place = this.provisioning.store.placeOf(step.statement.component.name);
     if (!this.provisioning.executorOf(step).destroyNeedsArtifact(place)) return {};
     return this.provisioning.fetch(step);
+  }
+
+  private async plan(step: StepContext): Promise<JsonObject> {
+    const context = await this.provisioning.contextOf(step);
+    const plan = await this.provisioning.executorOf(step).planDestroy(context);
+    const { changed, deleted } = plan;
+    step.log('info', `plan: ${deleted} to delete`);
+    await propose(context, { ...plan, created: 0, updated: 0 });
+    return { changed, created: 0, updated: 0, deleted };
   }
 
   private async destroy(step: StepContext): Promise<JsonObject> {

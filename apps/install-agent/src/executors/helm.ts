@@ -4,7 +4,15 @@ import { writePrivate } from '#agent-kit';
 import { ImsError, type ErrorCode } from '#contracts';
 import { ARTIFACT_FORM } from '#oci';
 import { type InstallAgentConfig } from '../config.js';
-import { type Executor, type ExecutorContext, type Observation, type Plan, type Removal } from '../executor.js';
+import {
+  type Executor,
+  type ExecutorContext,
+  type Observation,
+  type Plan,
+  type Removal,
+  type RemovalPlan,
+} from '../executor.js';
+import { contentOf, differences, removalOf } from './differences.js';
 import { Inventory } from './inventory.js';
 import { type Kubectl } from './kubectl.js';
 import { isWorkload } from './readiness.js';
@@ -61,14 +69,36 @@ export class HelmExecutor implements Executor {
     // In the record and not in the cluster: somebody has removed it. Hooks come and go.
     const there = (part: string): boolean =>
       recorded.has(part) && (part.startsWith('hook ') || live.includes(part.split(' ').at(-1) ?? ''));
-    const created = [...wanted.keys()].filter((part) => !there(part)).length;
-    const updated = [...wanted].filter(([part, text]) => there(part) && recorded.get(part) !== text).length;
-    const deleted = [...recorded.keys()].filter((part) => !wanted.has(part)).length;
+    const missing = [...wanted].filter(([part]) => !there(part));
+    const differing = [...wanted].filter(([part, text]) => there(part) && recorded.get(part) !== text);
+    const gone = [...recorded.keys()].filter((part) => !wanted.has(part));
+    const [created, updated, deleted] = [missing.length, differing.length, gone.length];
     await writePrivate(join(workDir, PLANNED), JSON.stringify([...wanted]));
     await writePrivate(join(workDir, REVISION), String(release?.version ?? 0));
     const runs = release !== undefined && RUNS.has(release.info.status);
     const changed = created + updated + deleted > 0 || !runs;
-    return { changed, created, updated, deleted, digest: await this.planned(context), ready: true };
+    const digest = await this.planned(context);
+    const before = differing.map(([part]) => [part, recorded.get(part)]);
+    return {
+      changed,
+      created,
+      updated,
+      deleted,
+      digest,
+      ready: true,
+      identity: context.fingerprint(
+        JSON.stringify([digest, release?.info.status, missing.map(([part]) => part), before, gone]),
+      ),
+      text: [
+        ...(release === undefined || runs ? [] : [`the last upgrade of the release is ${release.info.status}`]),
+        ...gone.map((part) => `delete ${part}`),
+        ...missing.flatMap(([part, text]) => [`create ${part}`, contentOf(JSON.parse(text) as KubeObject)]),
+        ...differing.flatMap(([part, text]) => [
+          `change ${part}`,
+          ...differences(JSON.parse(recorded.get(part) ?? '{}') as KubeObject, JSON.parse(text) as KubeObject),
+        ]),
+      ].join('\n'),
+    };
   }
 
   async planned({ fingerprint, image, workDir }: ExecutorContext): Promise<string> {
@@ -118,9 +148,25 @@ export class HelmExecutor implements Executor {
     return { outputs: { release: this.nameOf(context), namespace: context.namespace, revision }, sensitive: [] };
   }
 
-  async destroy(context: ExecutorContext): Promise<Removal> {
+  async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
     const release = await this.release(context, 'destroy_failed');
-    if (release) {
+    const parts = release ? [...partsOf(release, context)] : [];
+    const left = await new Inventory(context.stateDir).read();
+    return {
+      changed: release !== undefined || left.length > 0,
+      deleted: parts.filter(([part]) => !part.startsWith('hook ')).length,
+      identity: context.fingerprint(JSON.stringify([release?.info.status ?? '', parts, left])),
+      text: [
+        release ? `uninstall release ${this.nameOf(context)}` : 'there is no release',
+        ...parts.map(([part]) => `delete ${part}`),
+        ...left.map(removalOf),
+      ].join('\n'),
+    };
+  }
+
+  async destroy(context: ExecutorContext): Promise<Removal> {
+    const planned = context.step.outputOf('plan');
+    if (planned?.['changed'] !== false) {
       const how = [
         '--cascade=foreground',
         '--wait',
@@ -135,10 +181,7 @@ export class HelmExecutor implements Executor {
     await this.kubectl.remove(context, await inventory.read(), 'destroy_failed');
     const left = await this.kubectl.removeEmptyNamespace(context);
     await inventory.forget();
-    return {
-      deleted: release ? [...partsOf(release, context).keys()].filter((part) => !part.startsWith('hook ')).length : 0,
-      left,
-    };
+    return { deleted: Number(planned?.['deleted'] ?? 0), left };
   }
 
   private nameOf({ step }: ExecutorContext): string {

@@ -8,6 +8,7 @@ import {
   type Observation,
   type Plan,
   type Removal,
+  type RemovalPlan,
 } from '../executor.js';
 
 const FILE = 'image';
@@ -34,7 +35,10 @@ export class ImageExecutor implements Executor {
     const before = await known(context);
     if (before === referenceOf(context)) return { ...NO_PLAN, digest };
     const first = before === undefined;
-    return { ...NO_PLAN, changed: true, created: first ? 1 : 0, updated: first ? 0 : 1, digest };
+    const identity = referenceOf(context);
+    const text = `the image becomes known to other components as ${identity}`;
+    const counts = { created: first ? 1 : 0, updated: first ? 0 : 1 };
+    return { ...NO_PLAN, ...counts, changed: true, digest, identity, text, harmless: true };
   }
 
   planned({ image }: ExecutorContext): Promise<string> {
@@ -52,6 +56,12 @@ export class ImageExecutor implements Executor {
   observe({ image: { host, repository, digest } }: ExecutorContext): Promise<Observation> {
     const name = `${host}/${repository}`;
     return Promise.resolve({ outputs: { image: `${name}@${digest}`, repository: name, digest }, sensitive: [] });
+  }
+
+  async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
+    const identity = (await known(context)) ?? '';
+    const text = identity === '' ? 'nothing to remove' : `${identity} is no longer known; it stays in the registry`;
+    return { changed: identity !== '', deleted: identity === '' ? 0 : 1, identity, text, harmless: true };
   }
 
   async destroy(context: ExecutorContext): Promise<Removal> {

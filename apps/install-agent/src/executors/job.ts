@@ -4,9 +4,10 @@ import { writePrivate } from '#agent-kit';
 import { type JsonValue } from '#contracts';
 import { ARTIFACT_FORM } from '#oci';
 import { type Executor, type ExecutorContext, type Plan } from '../executor.js';
+import { contentOf, removalOf } from './differences.js';
 import { Inventory } from './inventory.js';
 import { assertNotOfAnotherInstall } from './kubectl.js';
-import { type KubeObject } from './objects.js';
+import { nameOf, type KubeObject } from './objects.js';
 import { ManifestsExecutor } from './manifests.js';
 import { readinessOf } from './readiness.js';
 
@@ -29,7 +30,8 @@ export class JobExecutor extends ManifestsExecutor {
     const { items, placed, digest } = await this.rendered(context);
     const [found] = (await this.live(context, items)).values();
     if (found) assertNotOfAnotherInstall(found, context);
-    const deleted = (await new Inventory(context.stateDir).obsolete(placed)).length;
+    const gone = await new Inventory(context.stateDir).obsolete(placed);
+    const deleted = gone.length;
     const state = found && readinessOf(found).state;
     const marker = join(context.workDir, FAILED_BEFORE);
     await rm(marker, { force: true });
@@ -37,7 +39,17 @@ export class JobExecutor extends ManifestsExecutor {
     const created = found ? 0 : 1;
     // A Job cannot be changed; one that has failed is made anew. One that still runs is only waited for.
     const updated = state === 'failed' ? 1 : 0;
-    return { changed: created + updated + deleted > 0, created, updated, deleted, digest, ready: state === 'ready' };
+    const runs = created + updated > 0 ? items : [];
+    return {
+      changed: created + updated + deleted > 0,
+      created,
+      updated,
+      deleted,
+      digest,
+      ready: state === 'ready',
+      identity: context.fingerprint(JSON.stringify([digest, created, updated, gone])),
+      text: [...gone.map(removalOf), ...runs.flatMap((job) => [`run ${nameOf(job)}`, contentOf(job)])].join('\n'),
+    };
   }
 
   override async apply(context: ExecutorContext): Promise<void> {

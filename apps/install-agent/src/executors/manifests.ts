@@ -5,7 +5,14 @@ import { ImsError, type JsonValue } from '#contracts';
 import { ARTIFACT_FORM } from '#oci';
 import { sleep } from '#platform';
 import { type InstallAgentConfig } from '../config.js';
-import { type Executor, type ExecutorContext, type Observation, type Plan, type Removal } from '../executor.js';
+import {
+  type Executor,
+  type ExecutorContext,
+  type Observation,
+  type Plan,
+  type Removal,
+  type RemovalPlan,
+} from '../executor.js';
 import { Inventory } from './inventory.js';
 import {
   assertNotOfAnotherInstall,
@@ -17,6 +24,7 @@ import {
   MANAGED_BY,
   type Kubectl,
 } from './kubectl.js';
+import { contentOf, removalOf } from './differences.js';
 import { identityOf, isGround, nameOf, parseManifests, placeOf, type KubeObject, type Placed } from './objects.js';
 import { isWorkload, readinessOf } from './readiness.js';
 import { Troubles } from './troubles.js';
@@ -63,11 +71,25 @@ export class ManifestsExecutor implements Executor {
     const live = await this.live(context, items);
     for (const object of live.values()) assertNotOfAnotherInstall(object, context);
     const there = items.filter((item) => live.has(identityOf(placeOf(item, context.namespace))));
-    const updated = await this.differing(context, there);
-    const created = items.length - there.length;
-    const deleted = (await new Inventory(context.stateDir).obsolete(placed)).length;
+    const differing = await this.differing(context, there);
+    const missing = items.filter((item) => !there.includes(item));
+    const gone = await new Inventory(context.stateDir).obsolete(placed);
+    const [created, updated, deleted] = [missing.length, differing.length, gone.length];
     const ready = [...live.values()].every((object) => readinessOf(object).state === 'ready');
-    return { changed: created + updated + deleted > 0, created, updated, deleted, digest, ready };
+    return {
+      changed: created + updated + deleted > 0,
+      created,
+      updated,
+      deleted,
+      digest,
+      ready,
+      identity: context.fingerprint(JSON.stringify([digest, missing.map(nameOf), differing, gone])),
+      text: [
+        ...gone.map(removalOf),
+        ...missing.flatMap((object) => [`create ${nameOf(object)}`, contentOf(object)]),
+        ...differing.map((lines) => `change ${lines.join('\n  ')}`),
+      ].join('\n'),
+    };
   }
 
   async planned(context: ExecutorContext): Promise<string> {
@@ -129,6 +151,16 @@ export class ManifestsExecutor implements Executor {
     return { outputs: { namespace: context.namespace, objects: items.map(nameOf) }, sensitive: [] };
   }
 
+  async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
+    const placed = await new Inventory(context.stateDir).read();
+    return {
+      changed: placed.length > 0,
+      deleted: placed.length,
+      identity: JSON.stringify(placed),
+      text: placed.map(removalOf).join('\n'),
+    };
+  }
+
   async destroy(context: ExecutorContext): Promise<Removal> {
     const inventory = new Inventory(context.stateDir);
     const placed = await inventory.read();
@@ -188,9 +220,12 @@ export class ManifestsExecutor implements Executor {
     return new Map([...known, ...(await this.kubectl.live(context, rest, 'plan_failed'))]);
   }
 
-  /** How many of the objects would be changed. They are there: kubectl cannot compare what has no namespace yet. */
-  private async differing(context: ExecutorContext, items: readonly KubeObject[]): Promise<number> {
-    let count = 0;
+  /**
+   * Of each object that would be changed its name and its changed lines; kubectl shows no value of a Secret. The objects
+   * are there: kubectl cannot compare what has no namespace yet.
+   */
+  private async differing(context: ExecutorContext, items: readonly KubeObject[]): Promise<string[][]> {
+    const found: string[][] = [];
     for (const [namespace, members] of byNamespace(items, context.namespace)) {
       const args = ['diff', '--server-side', '--force-conflicts', FIELD_MANAGER, '-f', '-'];
       const { stdout } = await this.kubectl.run(context, args, 'plan_failed', {
@@ -198,9 +233,13 @@ export class ManifestsExecutor implements Executor {
         good: [0, 1],
         stdin: documents(members),
       });
-      count += stdout.split('\n').filter((line) => line.startsWith('diff ')).length;
+      for (const line of stdout.split('\n')) {
+        // `diff -u -N /tmp/LIVE-1/apps.v1.Deployment.shop.web /tmp/MERGED-2/apps.v1.Deployment.shop.web`
+        if (line.startsWith('diff ')) found.push([line.split('/').at(-1) ?? line]);
+        else if (/^[-+](?!--|\+\+)/.test(line)) found.at(-1)?.push(line);
+      }
     }
-    return count;
+    return found;
   }
 
   private async put(context: ExecutorContext, items: readonly KubeObject[]): Promise<void> {

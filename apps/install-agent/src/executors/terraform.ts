@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { privateDirectory, writePrivate } from '#agent-kit';
-import { ImsError, type ErrorCode, type JsonObject, type JsonValue } from '#contracts';
+import { ImsError, sortedJson, type ErrorCode, type JsonObject, type JsonValue } from '#contracts';
 import { ARTIFACT_FORM, digestOf } from '#oci';
 import { textsOf } from '../component-store.js';
 import { type InstallAgentConfig } from '../config.js';
@@ -13,6 +13,7 @@ import {
   type Observation,
   type Plan,
   type Removal,
+  type RemovalPlan,
 } from '../executor.js';
 
 interface Change {
@@ -22,9 +23,15 @@ interface Change {
   /** True where the value is sensitive, or an object or a list of the same for its parts. */
   readonly before_sensitive?: JsonValue;
   readonly after_sensitive?: JsonValue;
+  readonly after_unknown?: JsonValue;
+  readonly replace_paths?: JsonValue;
 }
 interface PlanJson {
-  readonly resource_changes?: readonly { readonly change: Change }[];
+  readonly resource_changes?: readonly {
+    readonly address: string;
+    readonly deposed?: string;
+    readonly change: Change;
+  }[];
   readonly output_changes?: Readonly<Record<string, Change>>;
 }
 type Outputs = Readonly<Record<string, { readonly sensitive: boolean; readonly value: JsonValue }>>;
@@ -98,16 +105,27 @@ export class TerraformExecutor implements Executor {
     };
   }
 
-  async destroy(context: ExecutorContext): Promise<Removal> {
+  async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
     const { stateDir, workDir } = context;
-    if (!existsSync(join(stateDir, STATE))) return { deleted: 0, left: [] };
+    if (!existsSync(join(stateDir, STATE))) return { ...NO_PLAN, text: 'there is no state' };
     // An apply that was cut before its first resource has left none.
     const values = await readFile(join(stateDir, VALUES), 'utf8').catch(() => '{}');
     await writePrivate(join(workDir, VALUES), values);
     await this.initialise(context);
-    const plan = await this.planFor(context, PLAN_FILE, 'destroy_failed', ['-destroy']);
-    if (plan.changed) await this.applyPlan(context, PLAN_FILE, 'destroy_failed');
-    return { deleted: plan.deleted, left: [] };
+    return this.planFor(context, PLAN_FILE, 'destroy_failed', ['-destroy']);
+  }
+
+  async destroy(context: ExecutorContext): Promise<Removal> {
+    const { stateDir, step } = context;
+    if (!existsSync(join(stateDir, STATE))) return { deleted: 0, left: [] };
+    const deleted = Number(step.outputOf('plan')?.['deleted'] ?? 0);
+    if (!step.crashed) {
+      if (step.outputOf('plan')?.['changed'] === true) await this.applyPlan(context, PLAN_FILE, 'destroy_failed');
+      return { deleted, left: [] };
+    }
+    const rest = await this.planFor(context, RESUME_FILE, 'destroy_failed', ['-destroy']);
+    if (rest.changed) await this.applyPlan(context, RESUME_FILE, 'destroy_failed');
+    return { deleted, left: [] };
   }
 
   /** Skipped when this artifact was initialised before: that costs 0.3 s, and a registry of providers to be reachable. */
@@ -172,6 +190,8 @@ export class TerraformExecutor implements Executor {
       deleted: count('delete'),
       digest,
       ready: true,
+      identity: context.fingerprint(JSON.stringify(identityOf(changes, outputs))),
+      text: text.join('\n'),
     };
   }
 
@@ -222,6 +242,27 @@ export class TerraformExecutor implements Executor {
     if (good.includes(exitCode)) return { exitCode, stdout };
     throw new ImsError(code, errors.join('; ').slice(0, 2_000) || `terraform ${args[0] ?? ''} ended with ${exitCode}`);
   }
+}
+
+/**
+ * The change itself: the plan file has times and checksums of its own in it and is another one each time. A module
+ * whose values are others each time (`plantimestamp()`) has another plan each time, too.
+ */
+function identityOf(
+  changes: NonNullable<PlanJson['resource_changes']>,
+  outputs: NonNullable<PlanJson['output_changes']>,
+): JsonValue {
+  const parts = ({ actions, before, after, after_unknown, replace_paths }: Change): JsonValue =>
+    sortedJson([[...actions], before ?? null, after ?? null, after_unknown ?? null, replace_paths ?? null]);
+  const real = ({ actions }: Change): boolean => actions.join() !== 'no-op';
+  return [
+    ...changes
+      .filter(({ change }) => real(change))
+      .map(({ address, deposed = '', change }): JsonValue => [address, deposed, parts(change)]),
+    ...Object.entries(outputs)
+      .filter(([, change]) => real(change))
+      .map(([name, change]): JsonValue => ['output', name, parts(change)]),
+  ].sort((one, other) => JSON.stringify(one).localeCompare(JSON.stringify(other)));
 }
 
 /** The values that a change marks as sensitive. */
