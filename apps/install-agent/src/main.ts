@@ -1,6 +1,6 @@
 import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
-import { agentMain, AgentModule, parseAgentCommand, untilStopped, type Identity } from '#agent-kit';
+import { agentMain, AgentModule, customerCommands, parseAgentCommand, untilStopped, type Identity } from '#agent-kit';
 import { createLogger, loadConfig, NestLogger } from '#platform';
 import { ComponentStore } from './component-store.js';
 import { InstallAgentConfig } from './config.js';
@@ -12,13 +12,18 @@ const VERSION = '0.1.0';
 const logger = createLogger('install-agent');
 const argv = process.argv.slice(2);
 
-async function run(identity: Identity, stateDir: string): Promise<void> {
+async function run(identity: Identity, stateDir: string, policyFile?: string): Promise<void> {
   const config = loadConfig(InstallAgentConfig, process.env);
   await makeRegistryKeys(stateDir);
   const registry = await InstallRegistry.open(config.INSTALL_REGISTRY_URL, stateDir, config.CA_FILE);
   const realm = await registry.serve(config.HTTP_HOST, config.HTTP_PORT);
   const module = AgentModule.forAgent({
-    agent: { stateDir, version: VERSION, ...(config.CA_FILE === undefined ? {} : { caFile: config.CA_FILE }) },
+    agent: {
+      stateDir,
+      version: VERSION,
+      customer: policyFile === undefined ? {} : { policyFile },
+      ...(config.CA_FILE === undefined ? {} : { caFile: config.CA_FILE }),
+    },
     identity,
     handlers: [SyncHandler, ApplyHandler, DestroyHandler],
     providers: [
@@ -55,5 +60,8 @@ process.exitCode = await agentMain({
   stdout: process.stdout,
   stderr: process.stderr,
   run,
+  commands: customerCommands,
 });
+// What goes into a pipe is written later: an export must not lose its end.
+await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
 process.exit();

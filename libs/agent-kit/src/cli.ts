@@ -4,6 +4,7 @@ import { type Readable, type Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { ImsError, type AgentKind, type RetryClass } from '#contracts';
 import { createLogger } from '#platform';
+import { diagnose, renderFindings, type DoctorOptions, type Finding } from './doctor.js';
 import { assertPrivate } from './files.js';
 import { Identity } from './identity.js';
 import { Journal } from './journal.js';
@@ -18,19 +19,32 @@ export type AgentCommand =
       readonly caFile?: string;
       readonly allowPlainHttp: boolean;
     }
-  | { readonly command: 'run' | 'status'; readonly stateDir: string };
+  | { readonly command: 'run'; readonly stateDir: string; readonly policyFile?: string }
+  | { readonly command: 'status'; readonly stateDir: string };
+
+/** Commands that one kind of agent has beside those of all. */
+export interface CommandSet {
+  /** First words of them. */
+  readonly names: readonly string[];
+  usage(program: string): string;
+  /** Answers the exit code; throws UsageError. */
+  run(program: AgentProgram, argv: readonly string[]): Promise<number>;
+  /** Lines that they add to `status`. */
+  status(stateDir: string): Promise<readonly (readonly [name: string, value: string])[]>;
+}
 
 /** Wrong usage: the message says what, the usage text follows. Exit code 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-const COMMANDS = ['enrol', 'run', 'status'] as const;
+const COMMANDS = ['enrol', 'run', 'status', 'doctor'] as const;
 
 export const usage = (program: string): string => `Usage:
   ${program} enrol --server URL --state DIR    exchange a one-use enrolment token for an identity
   ${program} run --state DIR                   work until SIGTERM
   ${program} status --state DIR                who this agent is, and what it holds
+  ${program} doctor --state DIR [-o json]      what this agent needs, and what of it is missing
 
 enrol reads the token from standard input, or from --token-file FILE (mode 0600); never from the arguments.
   --ca-file FILE        PEM of a private CA for the server's certificate
@@ -47,9 +61,11 @@ export function parseAgentCommand(argv: readonly string[]): AgentCommand {
       options: {
         server: { type: 'string' },
         state: { type: 'string' },
+        policy: { type: 'string' },
         'token-file': { type: 'string' },
         'ca-file': { type: 'string' },
         'allow-plain-http': { type: 'boolean' },
+        output: { type: 'string', short: 'o' },
       },
     });
   } catch (error) {
@@ -64,7 +80,10 @@ export function parseAgentCommand(argv: readonly string[]): AgentCommand {
   if (positionals.length > 1) throw new UsageError('the token is given on standard input, not as an argument');
   if (values.state === undefined) throw new UsageError('--state DIR is missing');
   const stateDir = resolve(values.state);
-  if (command !== 'enrol') return { command, stateDir };
+  if (command === 'status') return { command, stateDir };
+  if (command === 'run') {
+    return { command, stateDir, ...(values.policy === undefined ? {} : { policyFile: resolve(values.policy) }) };
+  }
   if (values.server === undefined) throw new UsageError('--server URL is missing');
   return {
     command,
@@ -87,28 +106,34 @@ export interface AgentProgram {
   readonly stderr: Writable;
   /** Build agents: makes (or finds) the key that artifacts are signed with; answers its public half (PEM). */
   readonly signingPublicKey?: (stateDir: string) => Promise<string>;
+  /** For `doctor`: the programs that it runs and what else it needs, as it is set up. */
+  readonly needs?: (stateDir: string) => Promise<Pick<DoctorOptions, 'tools' | 'caFile' | 'more'>>;
   /** Works until it is told to stop. */
-  readonly run: (identity: Identity, stateDir: string) => Promise<void>;
+  readonly run: (identity: Identity, stateDir: string, policyFile?: string) => Promise<void>;
+  readonly commands?: CommandSet;
 }
 
 /** The whole command line of an agent; answers the exit code: 0 ok, 1 failed, 2 usage, 3 refused, 6 not reachable. */
 export async function agentMain(options: AgentProgram): Promise<number> {
   const { program, stdout, stderr } = options;
   try {
-    const command = parseAgentCommand(options.argv);
+    const { argv, commands } = options;
+    if (commands?.names.includes(argv[0] ?? '')) return await commands.run(options, argv);
+    const command = parseAgentCommand(argv);
     if (command.command === 'enrol') {
       const identity = await enrol(options, command);
       stdout.write(`enrolled as ${identity.agentId} (${identity.enrolment.kind}); state in ${command.stateDir}\n`);
       return 0;
     }
+    if (command.command === 'doctor') return await doctor(options, command);
     const identity = await Identity.load(command.stateDir);
     if (identity === undefined) throw new Error(`${command.stateDir} has no identity: run ${program} enrol first`);
-    if (command.command === 'status') stdout.write(await status(identity, command.stateDir));
-    else await options.run(identity, command.stateDir);
+    if (command.command === 'status') stdout.write(await status(identity, command.stateDir, commands));
+    else await options.run(identity, command.stateDir, command.policyFile);
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {
-      stderr.write(`${program}: ${error.message}\n\n${usage(program)}`);
+      stderr.write(`${program}: ${error.message}\n\n${usage(program)}${options.commands?.usage(program) ?? ''}`);
       return 2;
     }
     const message = error instanceof ImsError ? `${error.detail} (${error.code})\n${error.entry.next}` : textOf(error);
@@ -124,6 +149,23 @@ function exitCodeOf(error: ImsError): number {
   const { status, retry }: { status: number; retry: RetryClass } = error.entry;
   if (status === 401 || status === 403) return 3;
   return retry === 'retry' || retry === 'wait' ? 6 : 1;
+}
+
+async function doctor(options: AgentProgram, command: AgentCommand & { command: 'doctor' }): Promise<number> {
+  const { program, stdout } = options;
+  const { stateDir } = command;
+  const faults: Finding[] = [];
+  const noted = (check: string, remedy: string) => (error: unknown) => {
+    faults.push({ check, status: 'fail', said: textOf(error), remedy });
+    return undefined;
+  };
+  const identity = await Identity.load(stateDir).catch(noted('identity', 'Correct that, or enrol this agent again.'));
+  const needs = await Promise.resolve()
+    .then(() => options.needs?.(stateDir))
+    .catch(noted('settings', 'Set what is named there, as for run.'));
+  const found = [...faults, ...(await diagnose({ program, stateDir, identity, tools: [], ...needs }))];
+  stdout.write(command.json ? `${JSON.stringify(found, null, 2)}\n` : renderFindings(found));
+  return found.some(({ status }) => status === 'fail') ? 1 : 0;
 }
 
 async function enrol(options: AgentProgram, command: AgentCommand & { command: 'enrol' }): Promise<Identity> {
@@ -164,7 +206,7 @@ function checkToken(text: string): string {
   return token;
 }
 
-async function status(identity: Identity, stateDir: string): Promise<string> {
+async function status(identity: Identity, stateDir: string, commands?: CommandSet): Promise<string> {
   const { enrolment } = identity;
   const pid = await runningAgent(stateDir);
   const lines = [
@@ -180,6 +222,7 @@ async function status(identity: Identity, stateDir: string): Promise<string> {
   ];
   const attempts = await Journal.peek(join(stateDir, 'journal'));
   lines.push(['attempts held', attempts.length === 0 ? 'none' : attempts.join(', ')]);
+  for (const [name, value] of (await commands?.status(stateDir)) ?? []) lines.push([name, value]);
   return lines.map(([name = '', value = '']) => `${name.padEnd(18)}${value}\n`).join('');
 }
 

@@ -7,6 +7,7 @@ export {
   type AgentCommand,
   type AgentProgram,
 } from './cli.js';
+export { type Finding } from './doctor.js';
 export { AgentModule, type AgentModuleOptions } from './agent.module.js';
 export { AgentRuntime, type AgentOptions } from './agent-runtime.js';
 export { type JobHandler, type StepCommand, type StepContext, type StepDefinition } from './handler.js';
@@ -19,3 +20,4 @@ export { Redactor } from './redactor.js';
 export { type LogLevel } from './log-shipper.js';
 export { assertPrivate, privateDirectory, writePrivate } from './files.js';
 export { type ProposedPlan } from './policy-attempt.js';
+export { customerCommands } from './policy-cli.js';
