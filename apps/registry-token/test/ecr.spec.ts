@@ -73,6 +73,13 @@ describe('a download plan', () => {
   });
 });
 
+it('names a repository that ECR would not take, before a build has done its work in vain', async () => {
+  expect(await failureOf(registry.ensureRepository('acme/shop/a--b', newId('vendor')))).toMatchObject({
+    code: 'invalid_request',
+    detail: expect.stringContaining('acme/shop/a--b') as string,
+  });
+});
+
 describe('a failure of AWS', () => {
   it('is named by its code, and tells the agent’s side nothing of the account', async () => {
     const { digest } = await artifact('denied');

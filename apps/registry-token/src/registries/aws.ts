@@ -10,6 +10,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   ImageNotFoundException: 'artifact_missing',
   LayersNotFoundException: 'artifact_missing',
   LayerInaccessibleException: 'artifact_missing',
+  InvalidParameterException: 'invalid_request',
   AccessDenied: 'registry_denied',
   AccessDeniedException: 'registry_denied',
   UnrecognizedClientException: 'registry_denied',

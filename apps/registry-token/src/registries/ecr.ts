@@ -30,6 +30,8 @@ export interface EcrSettings {
 
 const PULL = ['ecr:BatchCheckLayerAvailability', 'ecr:BatchGetImage', 'ecr:GetDownloadUrlForLayer'];
 const PUSH = [...PULL, 'ecr:InitiateLayerUpload', 'ecr:UploadLayerPart', 'ecr:CompleteLayerUpload', 'ecr:PutImage'];
+/** Narrower than the distribution specification: `a--b` and `a__b` are no names here. */
+const ECR_NAME = /^(?:[a-z0-9]+(?:[._-][a-z0-9]+)*\/)*[a-z0-9]+(?:[._-][a-z0-9]+)*$/;
 /** STS takes nothing shorter. What ends the right sooner is the condition in the session policy. */
 const SESSION_SECONDS = 900;
 /** A repository that somebody deleted is made again by a build after this time. */
@@ -61,6 +63,12 @@ export class EcrRegistry extends VendorRegistry {
 
   async ensureRepository(repository: string, vendorId: VendorId): Promise<void> {
     checkRepository(repository);
+    if (!ECR_NAME.test(repository)) {
+      throw new ImsError(
+        'invalid_request',
+        `ECR takes no repository name like ${repository}: no two of . _ - in a row`,
+      );
+    }
     if ((this.known.get(repository) ?? -Infinity) > performance.now()) return;
     try {
       await askAws(() =>

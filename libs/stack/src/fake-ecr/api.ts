@@ -9,6 +9,9 @@ interface Tag {
   readonly Value: string;
 }
 
+/** As AWS documents it: separators stand alone. */
+const NAME = /^(?:[a-z0-9]+(?:[._-][a-z0-9]+)*\/)*[a-z0-9]+(?:[._-][a-z0-9]+)*$/;
+
 /** The operations of ECR's JSON 1.1 API that registry-token uses, and a few to look at the result. */
 export class EcrApi {
   constructor(
@@ -51,6 +54,7 @@ export class EcrApi {
   private createRepository(input: Input, caller: Principal): object {
     const { identities, repositories } = this.world;
     const name = text(input, 'repositoryName');
+    if (!NAME.test(name)) throw new AwsError('InvalidParameterException', 400, 'repositoryName');
     const labels = (input['tags'] ?? []) as Tag[];
     identities.require(caller, 'ecr:CreateRepository', repositories.arnOf(name));
     // AWS asks for both when a repository is tagged at its creation.
