@@ -14,6 +14,7 @@ import {
   servicePermissions,
   STREAMS,
 } from '../dist/libs/contracts/src/index.js';
+import { COMPONENT_NEEDS, JOB_NEEDS_OF } from '../dist/apps/install-agent/src/job-permissions.js';
 
 const OUT = join(dirname(dirname(fileURLToPath(import.meta.url))), 'docs', 'reference');
 const table = (head, rows) =>
@@ -88,6 +89,36 @@ const pages = {
         ...SERVICES.map((service) => [service, servicePermissions(service)]),
       ].map(([name, allowed]) => [name, code(allowed.publish), code(allowed.subscribe)]),
     ),
+  ],
+  'job-permissions.md': [
+    '# What each job of the install agent needs',
+    'Generated from `apps/install-agent/src` (what stands beside each executor) and `libs/contracts` by `npm run docs`; do not edit.',
+    "For the customer who gives the agent its rights. A policy (`allow` in the policy file) takes away what is not wanted; what is not granted here is not used. All of the state directory is the agent's own (0700).",
+    '## Jobs',
+    table(
+      ['job', 'registries', 'host'],
+      Object.entries(JOB_NEEDS_OF).map(([kind, needs]) => [kind, needs.registry, needs.host]),
+    ),
+    '## Kinds of components: apply and destroy',
+    table(
+      ['kind', 'programs', 'cluster', 'cloud', 'host, beside its directories'],
+      Object.entries(COMPONENT_NEEDS).map(([kind, needs]) => [
+        kind,
+        code(needs.programs) || 'none',
+        needs.cluster
+          .map(({ resources, verbs, why }) => `\`${verbs.join(',')}\` on \`${resources.join(',')}\`: ${why}`)
+          .join('<br>') || 'nothing',
+        needs.cloud,
+        needs.host.join('<br>') || 'nothing',
+      ]),
+    ),
+    'Discovery (`/api`, `/apis`, `/openapi`, `/version`) is open to each authenticated user of a cluster. Objects are read and written by name in the namespace of the component, or the one that they name; `namespaces` and kinds without a namespace need a ClusterRole.',
+    '## Messages, the same for every job',
+    table(
+      ['publish', 'subscribe'],
+      [[code(agentPermissions('install').publish), code(agentPermissions('install').subscribe)]],
+    ),
+    'Over HTTPS, to registry-token: a request signed with the key of the agent, for the one-time token of a sync. No other connection goes out; none comes in but the pulls of the nodes at the token realm of the install’s registry.',
   ],
   'limits.md': ['# Limits and periods', generated, table(['name', 'value'], Object.entries(LIMITS))],
 };

@@ -98,3 +98,19 @@ export interface Executor {
   planDestroy(context: ExecutorContext): Promise<RemovalPlan>;
   destroy(context: ExecutorContext): Promise<Removal>;
 }
+
+/** Rights in the cluster, as RBAC has them. */
+export interface ClusterNeed {
+  /** `*`: the kinds of objects that the component itself has, and no others. */
+  readonly resources: readonly string[];
+  readonly verbs: readonly string[];
+  readonly why: string;
+}
+/** What provisioning one kind of component takes from the customer's account: docs/reference/job-permissions.md. */
+export interface Needs {
+  readonly programs: readonly string[];
+  readonly cluster: readonly ClusterNeed[];
+  readonly cloud: string;
+  /** Beside the component's directory and the attempt's workspace in the state directory. */
+  readonly host: readonly string[];
+}

@@ -1,5 +1,6 @@
 import { type ProposedPlan } from '#agent-kit';
 import { type Artifact, type ComponentKind, type JobKind, type JsonObject } from '#contracts';
+import { COMPONENT_NEEDS } from '../src/job-permissions.js';
 import { Attempt } from './attempt.js';
 import { APP, IMAGE_DIGEST, inCluster, orderOf, publish, startWorld, type Source, type World } from './world.js';
 
@@ -165,16 +166,70 @@ it('charts: parts of the release, and each value that changes', async () => {
   await isGoneAfter(web);
 });
 
+const jobOf = (): { image: string; command: string[]; args: string[]; timeout_seconds: number } => ({
+  image: `${world.registry.host}/${APP}/job@${IMAGE_DIGEST}`,
+  command: ['sh', '-c', 'exit 0'],
+  args: [],
+  timeout_seconds: 20,
+});
+
 it('jobs: what is run', async () => {
-  const image = `${world.registry.host}/${APP}/job@${IMAGE_DIGEST}`;
-  const run = { image, command: ['sh', '-c', 'exit 0'], args: [], timeout_seconds: 20 };
-  const job = await subject('migrate', 'job', run, { COLOR: '{{ install.inputs.color }}' });
+  const job = await subject('migrate', 'job', jobOf(), { COLOR: '{{ install.inputs.color }}' });
   const { create, change } = await holdsItsDigest(job);
   expect(create.text).toMatch(/^run Job\/shop-migrate-\w+\n/);
-  expect(create.text).toContain(image);
+  expect(create.text).toContain(jobOf().image);
   // The finished Job of the old colour is removed for the new one.
   expect(counts(change)).toEqual([true, 1, 0, 1]);
   await isGoneAfter(job);
+});
+
+/** What a request is in RBAC's words: `get configmaps`. Discovery is left out. */
+function rightOf({ method, path }: { readonly method: string; readonly path: string }): string | undefined {
+  const [place = '', query = ''] = path.split('?');
+  const found =
+    /^\/(?:api|apis\/[^/]+)\/v[^/]+\/(?:namespaces\/[^/]+\/(?=.))?([^/]+)(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(place);
+  if (found === null) return undefined;
+  const [, resource = '', name, sub] = found;
+  const read = query.includes('watch=') ? 'watch' : name === undefined ? 'list' : 'get';
+  const remove = name === undefined ? 'deletecollection' : 'delete';
+  const verb = { GET: read, POST: 'create', PUT: 'update', PATCH: 'patch', DELETE: remove }[method] ?? method;
+  return `${verb} ${resource}${sub === undefined ? '' : `/${sub}`}`;
+}
+
+it('the cluster is asked for nothing but what the page of permissions says', async () => {
+  const color = '{{ install.inputs.color }}';
+  const cases: [ComponentKind, Subject][] = [
+    [
+      'kubernetes-manifests',
+      await subject('rights', 'kubernetes-manifests', { 'a.yaml': CONFIG.replace('COLOR', color) }),
+    ],
+    ['job', await subject('rights-job', 'job', jobOf())],
+    [
+      'helm-chart',
+      await subject(
+        'rights-chart',
+        'helm-chart',
+        {
+          'Chart.yaml': 'apiVersion: v2\nname: web\nversion: 0.1.0\n',
+          'templates/a.yaml': CONFIG.replace('COLOR', '{{ .Values.color }}'),
+        },
+        { color },
+      ),
+    ],
+  ];
+  for (const [kind, each] of cases) {
+    const before = world.kube.requests().length;
+    await attempt('apply', each).run();
+    await attempt('apply', each, 'blue').run();
+    await attempt('destroy', each).run();
+    const used = new Set(world.kube.requests().slice(before).map(rightOf));
+    const own = ['configmaps', ...(kind === 'job' ? ['jobs'] : [])];
+    const allowed = COMPONENT_NEEDS[kind].cluster.flatMap(({ resources, verbs }) =>
+      verbs.flatMap((verb) => resources.flatMap((one) => (one === '*' ? own : [one])).map((one) => `${verb} ${one}`)),
+    );
+    expect([kind, ...[...used].filter((right) => right !== undefined && !allowed.includes(right))]).toEqual([kind]);
+    expect(used.size).toBeGreaterThan(3);
+  }
 });
 
 it('images: nothing to ask about, as nothing of the customer changes', async () => {

@@ -77,9 +77,7 @@ describe('policy', () => {
     await policy('mode: read_only');
     expect(await here('policy', 'check')).toMatchObject({ code: 0, out: `${join(state, 'policy.yaml')} is valid\n` });
     await chmod(join(state, 'policy.yaml'), 0o620);
-    expect((await cli('policy', 'check', join(state, 'policy.yaml'))).err).toContain(
-      'others can change it (mode 620)',
-    );
+    expect((await cli('policy', 'check', join(state, 'policy.yaml'))).err).toContain('others can change it (mode 620)');
     await chmod(join(state, 'policy.yaml'), 0o600);
     await chmod(state, 0o777);
     expect((await here('policy', 'check')).err).toContain('others can replace it');

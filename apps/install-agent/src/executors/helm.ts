@@ -7,6 +7,7 @@ import { type InstallAgentConfig } from '../config.js';
 import {
   type Executor,
   type ExecutorContext,
+  type Needs,
   type Observation,
   type Plan,
   type Removal,
@@ -14,7 +15,7 @@ import {
 } from '../executor.js';
 import { contentOf, differences, removalOf } from './differences.js';
 import { Inventory } from './inventory.js';
-import { type Kubectl } from './kubectl.js';
+import { NAMESPACE_NEEDS, OBJECT_NEEDS, type Kubectl } from './kubectl.js';
 import { isWorkload } from './readiness.js';
 import { Troubles } from './troubles.js';
 import { nameOf, parseManifests, placeOf, type KubeObject } from './objects.js';
@@ -26,6 +27,21 @@ interface Release {
   readonly manifest: string;
   readonly hooks?: readonly { readonly manifest: string }[];
 }
+
+export const HELM_NEEDS: Needs = {
+  programs: ['helm', 'kubectl'],
+  cluster: [
+    ...NAMESPACE_NEEDS,
+    { ...OBJECT_NEEDS, verbs: [...OBJECT_NEEDS.verbs, 'update'], why: 'kinds that the chart and its hooks have' },
+    {
+      resources: ['secrets'],
+      verbs: ['get', 'list', 'create', 'update', 'patch', 'delete', 'deletecollection'],
+      why: "helm's records of the release, in the component's namespace",
+    },
+  ],
+  cloud: 'nothing',
+  host: [],
+};
 
 const VALUES = 'values.json';
 const PLANNED = 'planned.json';

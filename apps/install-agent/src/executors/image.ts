@@ -5,11 +5,14 @@ import {
   NO_PLAN,
   type Executor,
   type ExecutorContext,
+  type Needs,
   type Observation,
   type Plan,
   type Removal,
   type RemovalPlan,
 } from '../executor.js';
+
+export const IMAGE_NEEDS: Needs = { programs: [], cluster: [], cloud: 'nothing', host: [] };
 
 const FILE = 'image';
 

@@ -3,14 +3,24 @@ import { join } from 'node:path';
 import { writePrivate } from '#agent-kit';
 import { type JsonValue } from '#contracts';
 import { ARTIFACT_FORM } from '#oci';
-import { type Executor, type ExecutorContext, type Plan } from '../executor.js';
+import { type Executor, type ExecutorContext, type Needs, type Plan } from '../executor.js';
 import { contentOf, removalOf } from './differences.js';
 import { Inventory } from './inventory.js';
-import { assertNotOfAnotherInstall } from './kubectl.js';
+import { assertNotOfAnotherInstall, NAMESPACE_NEEDS, OBJECT_NEEDS } from './kubectl.js';
 import { nameOf, type KubeObject } from './objects.js';
 import { ManifestsExecutor } from './manifests.js';
 import { readinessOf } from './readiness.js';
 
+export const JOB_NEEDS: Needs = {
+  programs: ['kubectl'],
+  cluster: [
+    ...NAMESPACE_NEEDS,
+    { resources: ['jobs'], verbs: OBJECT_NEEDS.verbs, why: 'the Job that is run' },
+    { resources: ['pods/log'], verbs: ['get'], why: 'what the job said goes to its log' },
+  ],
+  cloud: 'nothing',
+  host: [],
+};
 /** Identity of a run that had failed before this attempt: only that one is run again. */
 const FAILED_BEFORE = 'failed-before';
 /** A job may take its own time, and then the cluster has to say so. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { ImsError, type ErrorCode } from '#contracts';
 import { type InstallAgentConfig } from '../config.js';
-import { type ExecutorContext } from '../executor.js';
+import { type ClusterNeed, type ExecutorContext } from '../executor.js';
 import { identityOf, placeOf, type KubeObject, type Placed } from './objects.js';
 
 const TIMEOUT_MS = 120_000;
@@ -15,6 +15,22 @@ const KEPT_KINDS =
   'deployments,statefulsets,daemonsets,jobs,cronjobs,pods,services,ingresses,configmaps,secrets,serviceaccounts,persistentvolumeclaims';
 /** Kubernetes itself puts these into each namespace. */
 const GIVEN = ['configmap/kube-root-ca.crt', 'serviceaccount/default'];
+
+/** What everything takes that is put into a namespace. */
+export const NAMESPACE_NEEDS: readonly ClusterNeed[] = [
+  {
+    resources: ['namespaces'],
+    verbs: ['get', 'create', 'patch', 'delete', 'list', 'watch'],
+    why: "the component's namespace is made when it is missing, and removed when this install made it and nothing is in it",
+  },
+  { resources: KEPT_KINDS.split(','), verbs: ['list'], why: 'whether the namespace is empty; what pods wait for' },
+];
+/** Objects of the component: compared, applied server-side, waited for, removed. */
+export const OBJECT_NEEDS: ClusterNeed = {
+  resources: ['*'],
+  verbs: ['get', 'list', 'watch', 'create', 'patch', 'delete'],
+  why: 'kinds that the component itself has, by name',
+};
 
 interface RunOptions {
   readonly good?: readonly number[];

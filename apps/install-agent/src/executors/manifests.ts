@@ -8,6 +8,7 @@ import { type InstallAgentConfig } from '../config.js';
 import {
   type Executor,
   type ExecutorContext,
+  type Needs,
   type Observation,
   type Plan,
   type Removal,
@@ -22,6 +23,8 @@ import {
   FIELD_MANAGER,
   INSTALL_LABEL,
   MANAGED_BY,
+  NAMESPACE_NEEDS,
+  OBJECT_NEEDS,
   type Kubectl,
 } from './kubectl.js';
 import { contentOf, removalOf } from './differences.js';
@@ -30,6 +33,12 @@ import { isWorkload, readinessOf } from './readiness.js';
 import { Troubles } from './troubles.js';
 
 const RENDERED = 'rendered.json';
+export const MANIFESTS_NEEDS: Needs = {
+  programs: ['kubectl', 'diff'],
+  cluster: [...NAMESPACE_NEEDS, OBJECT_NEEDS],
+  cloud: 'nothing',
+  host: [],
+};
 /** How often a cluster that is not ready is asked; grows to MAX: each look is a kubectl of 0.1 s and more. */
 const LOOK_MS = 200;
 const LOOK_MAX_MS = 2_000;

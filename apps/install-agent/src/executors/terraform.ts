@@ -10,6 +10,7 @@ import {
   NO_PLAN,
   type Executor,
   type ExecutorContext,
+  type Needs,
   type Observation,
   type Plan,
   type Removal,
@@ -35,6 +36,13 @@ interface PlanJson {
   readonly output_changes?: Readonly<Record<string, Change>>;
 }
 type Outputs = Readonly<Record<string, { readonly sensitive: boolean; readonly value: JsonValue }>>;
+
+export const TERRAFORM_NEEDS: Needs = {
+  programs: ['terraform (or tofu)'],
+  cluster: [],
+  cloud: "what the module's own providers ask of the role of this machine; nothing of ours",
+  host: ['cache/terraform-plugins', 'https to the registry of its providers, at the first use of a module'],
+};
 
 const STATE = 'terraform.tfstate';
 /** What terraform keeps of a module: plugins, modules, where the state is. Kept, so that the same artifact needs no `init`. */
