@@ -177,6 +177,25 @@ const COMMANDS = {
       }),
     )
   ),
+  /** The races of pull tokens in full: 10,000 redemptions of 500 tokens, as often as `--seeds` says. */
+  'test:races': async (args) => {
+    build();
+    process.env.RACE_TOKENS = '500';
+    process.env.RACE_SEEDS = args[0] === '--seeds' ? args[1] : '1';
+    await runTests(['--runInBand', 'test/races']);
+  },
+  /** A benchmark of test/bench by its name. */
+  bench: ([name, ...args]) => {
+    build();
+    const swc = ['test/bench', '-d', 'dist', '--config-file', '.swcrc', '--quiet'];
+    must('build of the benchmarks', join(BIN, 'swc'), swc);
+    return forward(
+      spawn(process.execPath, ['--enable-source-maps', join(ROOT, `dist/test/bench/${name}.js`), ...args], {
+        cwd: ROOT,
+        stdio: 'inherit',
+      }),
+    );
+  },
   'verify-events': (args) => {
     // Not built anew: the demo may be running from what is there.
     const main = join(ROOT, 'dist/deploy/operations/verify-events.js');
