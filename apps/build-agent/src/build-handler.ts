@@ -20,6 +20,7 @@ import {
   type ArtifactSigner,
   type Provenance,
   type ResourceDescriptor,
+  sizeOfArtifact,
 } from '#oci';
 import { BuildAgentConfig } from './config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from './kind.js';
@@ -105,12 +106,13 @@ export class BuildHandler implements JobHandler {
 
   private async push(step: StepContext, builder: KindBuilder): Promise<JsonObject> {
     const target = await this.target(step);
-    const { digest, mediaType, size } = await builder.push(await this.contextOf(step), target);
+    const { digest, mediaType } = await builder.push(await this.contextOf(step), target);
     const artifact = {
       repository: target.repository,
       digest,
       media_type: mediaType,
-      size_bytes: size,
+      // Of all of it: a pull of it is given time accordingly.
+      size_bytes: await sizeOfArtifact({ ...target, digest, signal: step.signal }),
     } satisfies Artifact;
     step.log('info', `pushed ${target.repository}@${digest}`);
     return { artifact, source_commit: commitOf(step, digest) };

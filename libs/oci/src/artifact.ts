@@ -6,6 +6,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ImsError } from '#contracts';
 import {
+  blobsOf,
   describe,
   encodeManifest,
   isIndex,
@@ -144,6 +145,25 @@ export async function pullLayer(
     await rm(partial, { force: true });
   }
   return layer;
+}
+
+/** Bytes of an artifact as it is in a registry: its manifests, an index's children too, and each blob once. */
+export async function sizeOfArtifact({
+  client,
+  repository,
+  digest,
+  signal,
+}: ArtifactAddress & Call & { readonly digest: string }): Promise<number> {
+  const sizes = new Map<string, number>();
+  const visit = async (manifest: string): Promise<void> => {
+    if (sizes.has(manifest)) return;
+    const { content, descriptor } = await client.getManifest(repository, manifest, { signal });
+    sizes.set(manifest, descriptor.size);
+    if (isIndex(content)) for (const child of content.manifests) await visit(child.digest);
+    else for (const blob of blobsOf(content)) sizes.set(blob.digest, blob.size);
+  };
+  await visit(digest);
+  return [...sizes.values()].reduce((sum, size) => sum + size, 0);
 }
 
 async function describeFile(mediaType: string, file: string): Promise<Descriptor> {

@@ -28,7 +28,14 @@ export {
   type CopyResult,
   type CopyTarget,
 } from './copy.js';
-export { ARTIFACT_FORM, pullLayer, pushArtifact, type ArtifactInput, type LayerInput } from './artifact.js';
+export {
+  ARTIFACT_FORM,
+  pullLayer,
+  pushArtifact,
+  sizeOfArtifact,
+  type ArtifactInput,
+  type LayerInput,
+} from './artifact.js';
 export { pushOciLayout } from './layout.js';
 export { fallbackTag, listReferrers, type ArtifactAddress } from './referrers.js';
 export { tarGzDirectory, zipDirectory, type ArchiveLimits, type ArchiveOptions } from './archive.js';
