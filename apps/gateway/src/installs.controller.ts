@@ -24,6 +24,9 @@ import {
   PullToken,
   PullTokenPage,
   revokeAgent,
+  renewAgent,
+  Envelope,
+  Welcome,
   revokePullToken,
   VitalsPage,
 } from '#contracts';
@@ -191,6 +194,21 @@ export class InstallsController {
   })
   enrolAgent(ask: Ask<EnrolRequest>): Promise<Enrolment> {
     return this.bus.call(enrolAgent, ask.body);
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/renew',
+    summary:
+      'For agents: a fresh credential after the last one has ended, by a request that the agent’s key has signed.',
+    access: 'public',
+    body: Envelope,
+    reply: Welcome,
+    status: 200,
+    secret: true,
+  })
+  renewAgent(ask: Ask<Envelope>): Promise<Welcome> {
+    return this.bus.call(renewAgent, ask.body);
   }
 
   @Route({

@@ -24,6 +24,8 @@ export class SchedulerConfig {
   @EnvSecret() JOB_SIGNING_SEED: string;
   /** Public keys (nkey) that agents shall trust beside the one above: the old or the next one, while a key is replaced. */
   @EnvList({ optional: true }) JOB_KEYS_ALSO?: string[];
+  /** JSON list of statements by which an older job key vouches for a newer one; `npm run keys` writes it. */
+  @EnvText({ optional: true, max: 64 * 1024 }) JOB_KEY_VOUCHERS?: string;
   /** Scoped signing key that can mint build agents, and nothing else. */
   @EnvSecret() BUILD_AGENT_SIGNING_SEED: string;
   /** Scoped signing key that can mint install agents, and nothing else. */

@@ -28,6 +28,7 @@ import {
   type JsonObject,
   type Receipt,
   type Renewed,
+  type Signer,
   type StopOrder,
 } from '#contracts';
 import { connect } from '@nats-io/transport-node';
@@ -104,8 +105,11 @@ export class ScriptedAgent {
   get id(): string {
     return this.enrolment.agent_id;
   }
+  get signer(): Signer {
+    return nkeyFromSeed(this.credentials.seed);
+  }
   get publicKey(): string {
-    return nkeyFromSeed(this.credentials.seed).publicKey;
+    return this.signer.publicKey;
   }
 
   /** Why a new connection with this identity is refused; empty when it is not. */

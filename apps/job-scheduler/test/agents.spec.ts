@@ -24,6 +24,11 @@ import {
   createDeployment,
   listDeployments,
   listAttempts,
+  PAYLOAD_TYPES,
+  renewAgent,
+  signEnvelope,
+  type Signer,
+  type Welcome,
 } from '#contracts';
 import { createNkey, readNatsJwt } from '#messaging';
 import { freshDatabase, startNats } from '#stack';
@@ -116,6 +121,32 @@ describe('an enrolment token', () => {
     const { statement } = await again.run(job.id);
     expect(statement.attempt).toBe(2);
     expect(statement.agent_key).toBe((await world.gateway.call(getAgent, ref)).public_key);
+  });
+});
+
+describe('an agent whose JWT has ended', () => {
+  const asks = (agent: ScriptedAgent, more: object = {}, signer: Signer = agent.signer): Promise<Welcome> => {
+    const renewal = { agent_id: agent.id, at: new Date().toISOString(), version: '1.0.0', ...more };
+    return world.gateway.call(renewAgent, signEnvelope(PAYLOAD_TYPES.agentRenewal, renewal, signer));
+  };
+
+  it('gets another for a request that its key has signed, just now', async () => {
+    const { agent } = await world.install(shop, 'slept');
+    const { nats_jwt } = await asks(agent);
+    expect(readNatsJwt(nats_jwt)).toMatchObject({ subject: agent.publicKey });
+    const late = { at: new Date(Date.now() - 120_000).toISOString() };
+    expect(await codeOf(asks(agent, late))).toBe('statement_refused');
+  });
+
+  it('gets none for a request of another key, of a key that was replaced, or when it is revoked', async () => {
+    const { install, agent } = await world.install(shop, 'slept-badly');
+    expect(await codeOf(asks(agent, {}, shop.builder.signer))).toBe('agent_revoked');
+    const ref = { vendor_id: shop.vendor, agent_id: install.agent_id };
+    const { token } = await world.gateway.call(createEnrolmentToken, ref);
+    const again = await world.enrol(token);
+    expect(await codeOf(asks(agent))).toBe('agent_revoked');
+    await world.gateway.call(revokeAgent, ref);
+    expect(await codeOf(asks(again))).toBe('agent_revoked');
   });
 });
 

@@ -39,7 +39,8 @@ class RuntimeHooks implements OnApplicationBootstrap, BeforeApplicationShutdown 
 export class AgentModule {
   static forAgent(options: AgentModuleOptions): DynamicModule {
     const { agent, identity, handlers } = options;
-    const ca = agent.caFile === undefined ? undefined : readFileSync(agent.caFile, 'utf8');
+    const caFile = agent.caFile ?? identity.caFile;
+    const ca = caFile === undefined ? undefined : readFileSync(caFile, 'utf8');
     return {
       module: AgentModule,
       imports: options.imports ?? [],

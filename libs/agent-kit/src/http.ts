@@ -2,6 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { isIP } from 'node:net';
 import { ImsError, type FieldError, type WireError } from '#contracts';
+import { httpsAgent, proxyOfProcess } from '#platform';
 
 /** A download plan is the largest answer: manifests of 8 MiB in base64 and 2,000 URLs. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
@@ -62,7 +63,8 @@ function errorOf(value: unknown, otherwise: string): ImsError {
 
 function exchange(url: URL, body: string, options: HttpOptions): Promise<{ status: number; text: string }> {
   return new Promise((done, fail) => {
-    const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
+    const secure = url.protocol === 'https:';
+    const send = secure ? httpsRequest : httpRequest;
     const sent = send(
       url,
       {
@@ -73,7 +75,7 @@ function exchange(url: URL, body: string, options: HttpOptions): Promise<{ statu
           accept: 'application/json, application/problem+json',
         },
         // Each request on a connection of its own: a kept one may be closed by the server just when it is used again.
-        agent: false,
+        agent: secure ? httpsAgent(proxyOfProcess(), options.ca === undefined ? {} : { ca: options.ca }) : false,
         signal: AbortSignal.timeout(TIMEOUT_MS),
         ...(options.ca === undefined ? {} : { ca: options.ca }),
       },

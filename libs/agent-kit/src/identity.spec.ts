@@ -1,8 +1,8 @@
 import { chmod, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Welcome, type AgentKind } from '#contracts';
-import { nkeyFromSeed, verifyNkey } from '#messaging';
+import { PAYLOAD_TYPES, signEnvelope, Welcome, type AgentKind, type Envelope, type Signer } from '#contracts';
+import { createNkey, nkeyFromSeed, verifyNkey } from '#messaging';
 import { startHttp, type FakeHttp } from '../test/http-server.js';
 import { TOKEN, enrolmentOf } from '../test/samples.js';
 import { Identity } from './identity.js';
@@ -53,16 +53,58 @@ it('is none in an empty directory', async () => {
   expect(await Identity.load(stateDir)).toBeUndefined();
 });
 
-it('keeps its key when a later enrolment follows, or when one fails', async () => {
+it('keeps its key when an enrolment fails, and makes another when a later one follows', async () => {
   answer = () => ({ status: 401, body: { code: 'enrolment_refused', detail: 'this token was used' } });
   await expect(enrol()).rejects.toMatchObject({ code: 'enrolment_refused', detail: 'this token was used' });
   expect(await Identity.load(stateDir)).toBeUndefined();
   answer = () => ({ body: enrolmentOf('install') });
   const first = await enrol();
-  const second = await enrol();
-  expect(second.publicKey).toBe(first.publicKey);
-  expect(second.agentId).not.toBe(first.agentId);
   expect(new Set(http.bodies.map(({ public_key }) => public_key)).size).toBe(1);
+  // The first key may have been revoked, and that is for ever.
+  const second = await enrol();
+  expect(second.publicKey).not.toBe(first.publicKey);
+  expect(second.agentId).not.toBe(first.agentId);
+  expect((await Identity.load(stateDir))?.publicKey).toBe(second.publicKey);
+});
+
+it('learns a job key for which one that it trusts vouches, and no other; forgets one that is no longer named', async () => {
+  const key = (): Signer => nkeyFromSeed(createNkey('user').seed);
+  const [old, next, evil] = [key(), key(), key()];
+  answer = () => ({ body: enrolmentOf('install', { job_keys: [old.publicKey] }) });
+  const identity = await enrol();
+  const vouch = (of: Signer, by: Signer) =>
+    signEnvelope(PAYLOAD_TYPES.jobKey, { public_key: of.publicKey, issued_at: new Date().toISOString() }, by);
+  const keysAfter = async (named: Signer[], vouchers: Envelope[]): Promise<string[]> => {
+    await identity.renew(welcome({ job_keys: named.map(({ publicKey }) => publicKey), job_key_vouchers: vouchers }));
+    return (await Identity.load(stateDir))!.enrolment.job_keys;
+  };
+  expect(await keysAfter([evil], [])).toEqual([old.publicKey]);
+  expect(await keysAfter([old, evil], [vouch(evil, evil)])).toEqual([old.publicKey]);
+  const forged = { ...vouch(evil, evil), key_id: old.publicKey };
+  expect(await keysAfter([old, evil], [forged])).toEqual([old.publicKey]);
+  const job = signEnvelope(PAYLOAD_TYPES.job, { public_key: evil.publicKey, issued_at: 'x' }, old);
+  expect(await keysAfter([old, evil], [job])).toEqual([old.publicKey]);
+  expect(await keysAfter([old, next], [vouch(next, old)])).toEqual([old.publicKey, next.publicKey]);
+  expect(await keysAfter([next], [vouch(next, old)])).toEqual([next.publicKey]);
+  // It has forgotten the old one, which vouches for nothing any more.
+  expect(await keysAfter([next, evil], [vouch(evil, old)])).toEqual([next.publicKey]);
+});
+
+it('keeps a private CA for later, and remembers which NATS URL worked', async () => {
+  answer = () => ({ body: enrolmentOf('install', { nats_urls: ['tls://a:1', 'wss://a'] }) });
+  const identity = await Identity.enrol({
+    server: http.url,
+    stateDir,
+    token: TOKEN,
+    version: '1',
+    kind: 'install',
+    ca: 'PEM',
+  });
+  await identity.remember('wss://a');
+  await identity.remember('wss://elsewhere');
+  const later = (await Identity.load(stateDir))!;
+  expect(later.natsUrls).toEqual(['wss://a', 'tls://a:1']);
+  expect(await readFile(later.caFile ?? '', 'utf8')).toBe('PEM');
 });
 
 it('refuses an identity of the other kind, plain http to another host, and files that others can read', async () => {

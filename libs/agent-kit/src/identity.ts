@@ -1,13 +1,28 @@
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Enrolment, ImsError, parse, type AgentKind, type EnrolRequest, type Signer, type Welcome } from '#contracts';
-import { createNkey, nkeyFromSeed, type NatsCredentials } from '#messaging';
+import {
+  Enrolment,
+  ImsError,
+  JobKeyVoucher,
+  openEnvelope,
+  parse,
+  PAYLOAD_TYPES,
+  type AgentKind,
+  type EnrolRequest,
+  type Signer,
+  type Welcome,
+} from '#contracts';
+import { createNkey, nkeyFromSeed, verifyNkey, type NatsCredentials } from '#messaging';
 import { registerSecret } from '#platform';
 import { assertPrivate, privateDirectory, writePrivate } from './files.js';
 import { postJson, secureUrl, type HttpOptions } from './http.js';
 
 const KEY_FILE = 'key.seed';
 const IDENTITY_FILE = 'identity.json';
+const CA_FILE = 'ca.pem';
+/** As many as the wire carries. */
+const JOB_KEYS_MAX = 10;
 
 export interface EnrolOptions extends HttpOptions {
   /** Base URL of the gateway. */
@@ -27,6 +42,8 @@ interface Stored {
   readonly server: string;
   readonly allow_plain_http: boolean;
   readonly enrolment: Enrolment;
+  /** The NATS URL that worked last: tried first at the next start. */
+  readonly nats_url?: string;
 }
 
 /**
@@ -44,13 +61,16 @@ export class Identity implements Signer {
   /**
    * Exchanges the token and the public half of this host's key for an enrolment, and keeps it. Throws
    * `enrolment_refused` (used, expired, unknown), `unavailable`, `invalid_request`. A second enrolment in the same
-   * state directory keeps the key and replaces the rest, with what it pins.
+   * state directory replaces everything, with what it pins, and the key too: the old one may have been revoked, which
+   * it stays. A private CA is kept for all later connections.
    */
   static async enrol(options: EnrolOptions): Promise<Identity> {
     const url = secureUrl(`${options.server.replace(/\/+$/, '')}/v1/agents/enrol`, options);
     registerSecret(options.token);
     await privateDirectory(options.stateDir);
-    const seed = await keySeed(options.stateDir);
+    const enrolled = (await readIfThere(join(options.stateDir, IDENTITY_FILE))) !== undefined;
+    const seed = enrolled ? createNkey('user').seed : await keySeed(options.stateDir);
+    registerSecret(seed);
     const signer = nkeyFromSeed(seed);
     const request: EnrolRequest = {
       token: options.token,
@@ -67,6 +87,9 @@ export class Identity implements Signer {
     }
     const stored = { server: options.server, allow_plain_http: options.allowPlainHttp === true, enrolment };
     const identity = new Identity(options.stateDir, seed, signer, stored);
+    if (options.ca !== undefined) await writePrivate(identity.caPath, options.ca);
+    else await rm(identity.caPath, { force: true });
+    await writePrivate(join(options.stateDir, KEY_FILE), `${seed}\n`);
     await identity.save();
     return identity;
   }
@@ -104,6 +127,26 @@ export class Identity implements Signer {
     return this.stored.allow_plain_http;
   }
 
+  private get caPath(): string {
+    return join(this.stateDir, CA_FILE);
+  }
+  /** PEM file of the private CA that was given at enrolment. */
+  get caFile(): string | undefined {
+    return existsSync(this.caPath) ? this.caPath : undefined;
+  }
+  /** NATS URLs, the one that worked last first. */
+  get natsUrls(): readonly string[] {
+    const { nats_urls: urls } = this.enrolment;
+    const { nats_url: last } = this.stored;
+    return last === undefined || !urls.includes(last) ? urls : [last, ...urls.filter((url) => url !== last)];
+  }
+  async remember(natsUrl: string): Promise<void> {
+    const known = this.enrolment.nats_urls.find((url) => url === natsUrl);
+    if (known === undefined || known === this.stored.nats_url) return;
+    this.stored = { ...this.stored, nats_url: known };
+    await this.save();
+  }
+
   sign(bytes: Uint8Array): Uint8Array {
     return this.signer.sign(bytes);
   }
@@ -112,8 +155,10 @@ export class Identity implements Signer {
   readonly credentials = (): NatsCredentials => ({ jwt: this.enrolment.nats_jwt, seed: this.seed });
 
   /**
-   * Takes a fresh JWT over, and the vendor's keys when none were known yet. Keys that are pinned stay: whoever runs
-   * the services must not be able to make this agent trust another builder. True when other keys were offered.
+   * Takes a fresh JWT over, the vendor's keys when none were known yet, and job keys for which one that is known here
+   * vouches. Keys that are pinned stay: whoever runs the services must not be able to make this agent trust another
+   * builder, or another scheduler. A pinned job key that is no longer named is dropped, unless that were the last.
+   * True when other vendor keys were offered.
    */
   async renew(welcome: Welcome): Promise<{ otherKeysOffered: boolean }> {
     const pinned = this.enrolment.vendor_keys;
@@ -121,6 +166,7 @@ export class Identity implements Signer {
       ...this.enrolment,
       nats_jwt: welcome.nats_jwt,
       nats_jwt_expires_at: welcome.nats_jwt_expires_at,
+      job_keys: jobKeysAfter(this.enrolment.job_keys, welcome),
       vendor_keys: pinned.length > 0 ? pinned : welcome.vendor_keys,
     };
     this.stored = { ...this.stored, enrolment };
@@ -131,6 +177,24 @@ export class Identity implements Signer {
   private async save(): Promise<void> {
     await writePrivate(join(this.stateDir, IDENTITY_FILE), `${JSON.stringify(this.stored, null, 2)}\n`);
   }
+}
+
+function jobKeysAfter(
+  pinned: readonly string[],
+  { job_keys: named, job_key_vouchers: vouchers = [] }: Welcome,
+): string[] {
+  const trusted = [...pinned];
+  for (const voucher of vouchers) {
+    try {
+      const said = openEnvelope(voucher, PAYLOAD_TYPES.jobKey, trusted, verifyNkey);
+      const { public_key } = parse(JobKeyVoucher, said, 'tolerant');
+      if (named.includes(public_key) && !trusted.includes(public_key)) trusted.push(public_key);
+    } catch {
+      // Of a key that is not trusted here: it vouches for nothing.
+    }
+  }
+  const kept = trusted.filter((key) => named.includes(key));
+  return (kept.length > 0 ? kept : trusted).slice(-JOB_KEYS_MAX);
 }
 
 /** Makes the key the first time. It is kept when the enrolment fails: only its public half was sent. */

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { ImsError, agentHello, inboxPrefix, type Welcome } from '#contracts';
+import { readFileSync } from 'node:fs';
+import { ImsError, agentHello, inboxPrefix, parse, PAYLOAD_TYPES, signEnvelope, Welcome } from '#contracts';
 import { Bus, connectNats } from '#messaging';
 import { backoffMs, createLogger, sleep } from '#platform';
+import { postJson, secureUrl } from './http.js';
 import { type Identity } from './identity.js';
 
 export interface SessionOptions {
@@ -46,21 +48,26 @@ export class Session {
   }
 
   /**
-   * Connects and says hello, for as long as it takes. Throws `unauthenticated` when the credential has ended (the agent
-   * was off for longer than its life: it has to be enrolled again), `agent_revoked`, `agent_too_old`.
+   * Connects and says hello, for as long as it takes. Where the credential has ended meanwhile, another is asked for
+   * first, over HTTPS. Throws `agent_revoked`, `agent_too_old`.
    */
   static async open(options: SessionOptions, signal?: AbortSignal): Promise<Session> {
     const { identity } = options;
-    const expiresAt = identity.enrolment.nats_jwt_expires_at;
-    if (Date.parse(expiresAt) <= Date.now()) {
-      throw new ImsError('unauthenticated', `the credential of ${identity.agentId} ended at ${expiresAt}: enrol again`);
-    }
+    const clock = options.clock ?? new AgentClock();
+    if (ended(identity, clock)) await comeBack({ ...options, clock }, signal);
+    const caFile = options.caFile ?? identity.caFile;
+    const giveUp = new AbortController();
+    signal?.addEventListener('abort', () => giveUp.abort(), { once: true });
     const connecting = connectNats({
-      servers: identity.enrolment.nats_urls,
+      servers: identity.natsUrls,
       name: identity.agentId,
       inboxPrefix: inboxPrefix(identity.agentId),
       credentials: identity.credentials,
-      ...(options.caFile === undefined ? {} : { caFile: options.caFile }),
+      ...(caFile === undefined ? {} : { caFile }),
+      signal: giveUp.signal,
+      onConnected: (url) => {
+        void identity.remember(url).catch(() => undefined);
+      },
       onStatus: (status) => {
         logger.info({ status }, 'nats');
         if (status.startsWith('reconnect ')) options.onReconnect?.();
@@ -72,10 +79,13 @@ export class Session {
     const connection = await Promise.race([connecting, given]);
     if (connection === undefined) {
       // Should it come up after all, it is closed again.
-      void connecting.then((late) => late.close());
+      void connecting.then(
+        (late) => late.close(),
+        () => undefined,
+      );
       throw new ImsError('unavailable', 'the agent was stopped before it was connected');
     }
-    const session = new Session(options, new Bus(connection));
+    const session = new Session({ ...options, clock }, new Bus(connection));
     const stop = (): void => session.closing.abort();
     signal?.addEventListener('abort', stop, { once: true });
     try {
@@ -123,6 +133,10 @@ export class Session {
         const error = ImsError.of(thrown);
         if (error.entry.retry !== 'retry' || this.closing.signal.aborted) throw error;
         logger.warn({ tries, code: error.code, detail: error.detail }, 'no hello yet');
+        // Cut off for so long that NATS lets it in no more: nothing but a new credential helps.
+        if (ended(this.options.identity, this.clock)) {
+          await comeBack({ ...this.options, clock: this.clock }, this.closing.signal);
+        }
         await sleep(backoffMs(tries, { baseMs: 200, maxMs: 5_000 }), this.closing.signal);
       }
     }
@@ -142,6 +156,46 @@ export class Session {
     } catch (thrown) {
       if (this.closing.signal.aborted) return;
       logger.error({ err: thrown }, 'the credential cannot be renewed');
+    }
+  }
+}
+
+const ended = (identity: Identity, clock: AgentClock): boolean =>
+  Date.parse(identity.enrolment.nats_jwt_expires_at) <= clock.now().getTime();
+
+/** Asks for a new credential until there is one. Throws what waiting does not change: `agent_revoked`, say. */
+async function comeBack(options: SessionOptions & { clock: AgentClock }, signal?: AbortSignal): Promise<void> {
+  const { identity, clock, version } = options;
+  const caFile = options.caFile ?? identity.caFile;
+  const http = {
+    allowPlainHttp: identity.allowPlainHttp,
+    ...(caFile === undefined ? {} : { ca: readFileSync(caFile, 'utf8') }),
+  };
+  const url = secureUrl(`${identity.server.replace(/\/+$/, '')}/v1/agents/renew`, http);
+  logger.warn(
+    { ended: identity.enrolment.nats_jwt_expires_at },
+    'the credential has ended: asking for another over HTTPS',
+  );
+  for (let tries = 1; ; tries++) {
+    try {
+      const renewal = { agent_id: identity.agentId, at: clock.now().toISOString(), version };
+      const envelope = signEnvelope(PAYLOAD_TYPES.agentRenewal, renewal, identity);
+      const welcome = parse(Welcome, await postJson(url, envelope, http), 'tolerant');
+      clock.skewMs = Date.parse(welcome.server_time) - Date.now();
+      await identity.renew(welcome);
+      logger.info({ until: welcome.nats_jwt_expires_at }, 'a new credential was given');
+      return;
+    } catch (thrown) {
+      const error = ImsError.of(thrown);
+      // A clock that is off: the refusal names the server's time.
+      const theirs = /the time of this server is (\S+)$/.exec(error.detail)?.[1];
+      const skewed = error.code === 'statement_refused' && theirs !== undefined && tries === 1;
+      if (skewed) clock.skewMs = Date.parse(theirs) - Date.now();
+      else if (error.entry.retry !== 'retry') throw error;
+      signal?.throwIfAborted();
+      logger.warn({ tries, code: error.code, detail: error.detail }, 'no new credential yet');
+      if (!skewed) await sleep(backoffMs(tries, { baseMs: 500, maxMs: 30_000 }), signal);
+      signal?.throwIfAborted();
     }
   }
 }

@@ -121,15 +121,6 @@ describe('the credential', () => {
     const job = await scheduler.offer({ name: 'first', script: 'true' });
     await waitFor(() => scheduler.resultOf(job)?.outcome === 'succeeded');
   });
-
-  it('that has ended is said at once', async () => {
-    const over = Object.assign(Object.create(lab.identity) as Identity, {});
-    Object.defineProperty(over, 'enrolment', {
-      value: { ...lab.identity.enrolment, nats_jwt_expires_at: new Date(Date.now() - 1_000).toISOString() },
-    });
-    const start = new AgentRuntime({ ...FAST, stateDir: lab.stateDir }, over, []).start();
-    await expect(start).rejects.toThrow(/^unauthenticated: .*: enrol again$/);
-  });
 });
 
 describe('a Nest application', () => {

@@ -3,15 +3,21 @@ import {
   Agent,
   agentHello,
   AgentPage,
+  AgentRenewal,
   getAgent,
   ImsError,
   LIMITS,
   listAgents,
+  openEnvelope,
+  parse,
+  PAYLOAD_TYPES,
+  renewAgent,
   revokeAgent,
   Welcome,
   type AgentId,
   type AgentKind,
   type AgentRef,
+  type Envelope,
   type Hello,
   type InstallId,
   type JsonObject,
@@ -19,7 +25,7 @@ import {
   type VendorId,
 } from '#contracts';
 import { presenceMachine, type Presence as PresenceState } from '#domain';
-import { Serves, type MessageContext } from '#messaging';
+import { Serves, verifyNkey, type MessageContext } from '#messaging';
 import { Database, storableText } from '#persistence';
 import { withTimeout } from '#platform';
 import { found, page, position } from '../catalogue/lists.js';
@@ -62,21 +68,54 @@ export class Agents {
   @Serves(agentHello)
   async hello({ version }: Hello, context: MessageContext): Promise<Welcome> {
     const id = callerOf(context);
+    const agent = await this.admitted(id);
+    this.presence.heard(id);
+    return this.welcome(agent, version);
+  }
+
+  /**
+   * The same for an agent that cannot say hello: its JWT ended while it was off. Proven by the key that it was enrolled
+   * with; a revoked agent, or one whose key was replaced, gets nothing. What it gets is worth nothing without that key.
+   */
+  @Serves(renewAgent)
+  async renew(envelope: Envelope): Promise<Welcome> {
+    const signed = openEnvelope(envelope, PAYLOAD_TYPES.agentRenewal, [envelope.key_id], verifyNkey);
+    const { agent_id, at, version } = parse(AgentRenewal, signed, 'tolerant');
+    const now = new Date();
+    if (Math.abs(now.getTime() - Date.parse(at)) > LIMITS.requestSkewMs) {
+      throw new ImsError(
+        'statement_refused',
+        `the request is of ${at}, the time of this server is ${now.toISOString()}`,
+      );
+    }
+    const agent = await this.admitted(agent_id);
+    if (agent.public_key !== envelope.key_id) {
+      throw new ImsError('agent_revoked', `${agent_id} was enrolled again with another key`);
+    }
+    return this.welcome(agent, version);
+  }
+
+  private async admitted(id: AgentId): Promise<AgentRow & { readonly public_key: string }> {
     const [agent] = await this.database.query<AgentRow>('SELECT * FROM agents WHERE id = $1', [id]);
     if (!agent) throw new ImsError('not_found', `there is no agent ${id}`);
     const { public_key } = agent;
     if (agent.presence === 'revoked' || public_key === null) throw new ImsError('agent_revoked', `${id} was revoked`);
+    return { ...agent, public_key };
+  }
+
+  private async welcome(agent: AgentRow & { readonly public_key: string }, version: string): Promise<Welcome> {
+    const { id } = agent;
     if (agent.version !== version) {
       await this.database.query('UPDATE agents SET version = $2 WHERE id = $1', [id, storableText(version)]);
     }
     await this.identity.ensureConsumer(id);
-    this.presence.heard(id);
-    const { jwt, expiresAt } = this.identity.mint({ id, kind: agent.kind, public_key });
+    const { jwt, expiresAt } = this.identity.mint(agent);
     return wire(Welcome, {
       nats_jwt: jwt,
       nats_jwt_expires_at: iso(expiresAt),
       slots: LIMITS.agentSlots,
       job_keys: [...this.statements.keys],
+      job_key_vouchers: this.statements.vouchers.length > 0 ? [...this.statements.vouchers] : null,
       vendor_keys: await vendorKeysOf((sql, params) => this.database.query(sql, params), agent.vendor_id),
       server_time: iso(new Date()),
     });
