@@ -19,12 +19,25 @@ process.exitCode = await agentMain({
   stdout: process.stdout,
   stderr: process.stderr,
   signingPublicKey: async (stateDir) => (await signingKeyOf(stateDir)).publicKeyPem,
+  needs: () => {
+    const config = loadConfig(BuildAgentConfig, process.env);
+    const tools = [
+      { name: 'git', bin: config.GIT_BIN, args: ['--version'] },
+      { name: 'buildah', bin: config.BUILDAH_BIN, args: ['--version'] },
+      { name: 'runc', bin: config.RUNC_BIN, args: ['--version'] },
+      { name: 'terraform', bin: config.TERRAFORM_BIN, args: ['version'] },
+      { name: 'helm', bin: config.HELM_BIN, args: ['version', '--short'] },
+    ];
+    return Promise.resolve({ tools, caFile: config.CA_FILE });
+  },
   run: async (identity, stateDir) => {
     const config = loadConfig(BuildAgentConfig, process.env);
+    const caFile = config.CA_FILE ?? identity.caFile;
+    // Of the registries only where it is said: public ones that images are copied from have public certificates.
     const ca = config.CA_FILE === undefined ? undefined : await readFile(config.CA_FILE, 'utf8');
     const host = new BuildHost(config, stateDir, await signingKeyOf(stateDir), ca);
     const module = AgentModule.forAgent({
-      agent: { stateDir, version: VERSION, ...(config.CA_FILE === undefined ? {} : { caFile: config.CA_FILE }) },
+      agent: { stateDir, version: VERSION, ...(caFile === undefined ? {} : { caFile }) },
       identity,
       handlers: [BuildHandler],
       providers: [{ provide: BuildHost, useValue: host }],

@@ -3,10 +3,12 @@ import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { assertPrivate, privateDirectory, writePrivate } from '#agent-kit';
 import {
   createRegistryCertificate,
   createRegistryTokenSigner,
+  describeBytes,
   intersectAccess,
   parseScopes,
   RegistryClient,
@@ -90,6 +92,14 @@ export class InstallRegistry {
     });
     const ca = caFile === undefined ? undefined : await readFile(caFile, 'utf8');
     return new InstallRegistry(url, signer, (await readFile(nodeSecret, 'utf8')).trim(), ca);
+  }
+
+  /** Writes two bytes that nothing refers to, always the same ones. Throws what the registry says when it does not take them. */
+  async checkPush(): Promise<void> {
+    const bytes = Buffer.from('{}');
+    await this.client.uploadBlob('doctor', describeBytes('application/json', bytes), () =>
+      Promise.resolve(Readable.from(bytes)),
+    );
   }
 
   /** Serves the token realm for nodes: `GET /token` with Basic `node:<secret>` gives pull rights and no others. */

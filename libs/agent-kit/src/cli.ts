@@ -20,7 +20,8 @@ export type AgentCommand =
       readonly allowPlainHttp: boolean;
     }
   | { readonly command: 'run'; readonly stateDir: string; readonly policyFile?: string }
-  | { readonly command: 'status'; readonly stateDir: string };
+  | { readonly command: 'status'; readonly stateDir: string }
+  | { readonly command: 'doctor'; readonly stateDir: string; readonly json: boolean };
 
 /** Commands that one kind of agent has beside those of all. */
 export interface CommandSet {
@@ -81,6 +82,10 @@ export function parseAgentCommand(argv: readonly string[]): AgentCommand {
   if (values.state === undefined) throw new UsageError('--state DIR is missing');
   const stateDir = resolve(values.state);
   if (command === 'status') return { command, stateDir };
+  if (command === 'doctor') {
+    if (values.output !== undefined && values.output !== 'json') throw new UsageError('-o can only be json');
+    return { command, stateDir, json: values.output === 'json' };
+  }
   if (command === 'run') {
     return { command, stateDir, ...(values.policy === undefined ? {} : { policyFile: resolve(values.policy) }) };
   }
