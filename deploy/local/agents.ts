@@ -33,7 +33,9 @@ async function enrol(
   token: EnrolmentToken,
 ): Promise<void> {
   const main = join(PROJECT_ROOT, 'dist/apps', app, 'src/main.js');
-  const child = spawn(process.execPath, [main, 'enrol', '--server', platform.gatewayUrl, '--state', state], {
+  // The private authority of this machine's NATS: given by hand, as a customer would, and kept from then on.
+  const args = ['enrol', '--server', platform.gatewayUrl, '--state', state, '--ca-file', platform.caFile];
+  const child = spawn(process.execPath, [main, ...args], {
     env: { PATH: process.env.PATH ?? '', ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });

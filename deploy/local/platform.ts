@@ -6,6 +6,7 @@ import { createNkey, nkeyFromSeed } from '#messaging';
 import { createRegistryCertificate } from '#oci';
 import {
   freePort,
+  keptCertificates,
   keptSecret,
   startKubeApi,
   startNats,
@@ -20,6 +21,7 @@ import {
 const PORTS = [
   'postgres',
   'nats',
+  'natsWebsocket',
   'vendorRegistry',
   'upstreamRegistry',
   'kubeApi',
@@ -49,6 +51,8 @@ export interface Platform {
   readonly dir: string;
   readonly ports: Readonly<Record<PortName, number>>;
   readonly gatewayUrl: string;
+  /** PEM of the authority that NATS is trusted by. */
+  readonly caFile: string;
   readonly operatorKey: string;
   readonly postgres: Running<ReturnType<typeof startPostgres>>;
   readonly nats: Running<ReturnType<typeof startNats>>;
@@ -63,9 +67,10 @@ export interface Platform {
 /** The ports of an installation: chosen at the first start, the same ever after. */
 async function keptPorts(dir: string): Promise<Record<PortName, number>> {
   const file = join(dir, 'ports.json');
-  if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as Record<PortName, number>;
-  const ports: Partial<Record<PortName, number>> = {};
-  for (const name of PORTS) ports[name] = await freePort();
+  const ports: Partial<Record<PortName, number>> = existsSync(file)
+    ? (JSON.parse(readFileSync(file, 'utf8')) as Record<PortName, number>)
+    : {};
+  for (const name of PORTS) ports[name] ??= await freePort();
   writeFileSync(file, JSON.stringify(ports, null, 2));
   return ports as Record<PortName, number>;
 }
@@ -102,11 +107,18 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
 
   try {
     const certificate = await keptCertificate(keys);
+    const tls = await keptCertificates(join(dir, 'tls'));
     const [postgres, nats, vendorRegistry, upstreamRegistry, kubeApi] = await Promise.all([
       begun(`PostgreSQL on ${ports.postgres}`, startPostgres({ dir: join(dir, 'postgres'), port: ports.postgres })),
       begun(
-        `nats-server (JetStream, JWT auth) on ${ports.nats}`,
-        startNats({ dir: join(dir, 'nats'), port: ports.nats }),
+        `nats-server (JetStream, JWT auth, TLS; WebSocket too) on ${ports.nats}`,
+        startNats({
+          dir: join(dir, 'nats'),
+          port: ports.nats,
+          tls,
+          websocket: true,
+          websocketPort: ports.natsWebsocket,
+        }),
       ),
       begun(
         `vendor registry on ${ports.vendorRegistry}`,
@@ -158,6 +170,7 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
         BUILD_AGENT_SIGNING_SEED_FILE: nats.keys.paths.buildAgentSigning,
         INSTALL_AGENT_SIGNING_SEED_FILE: nats.keys.paths.installAgentSigning,
         NATS_ACCOUNT_PUBLIC_KEY: nats.keys.account,
+        PUBLIC_NATS_URLS: [nats.url, nats.websocketUrl].join(','),
         NATS_SYSTEM_JWT: system.jwt,
         NATS_SYSTEM_SEED_FILE: join(keys, 'nats-system.nk'),
         OPERATOR_REVOCATION_SEED_FILE: nats.keys.paths.operatorRevocation,
@@ -184,6 +197,7 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
         env: {
           DATABASE_URL: databaseUrl,
           NATS_URLS: nats.url,
+          NATS_CA_FILE: tls.caFile,
           NATS_JWT: creds.jwt,
           NATS_SEED_FILE: join(keys, `${name}-nats.nk`),
           HTTP_HOST: '127.0.0.1',
@@ -203,6 +217,7 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
       dir,
       ports,
       gatewayUrl: url('gateway'),
+      caFile: tls.caFile,
       operatorKey,
       postgres,
       nats,

@@ -81,6 +81,7 @@ describe('the credentials of one install’s agent are of no use against another
       name: 'spy',
       inboxPrefix: '_INBOX.spy',
       credentials: almighty(platform),
+      caFile: platform.caFile,
     });
     const note = (_: Error | null, { subject }: { subject: string }): void => void delivered.push(subject);
     for (const subject of [`${inboxPrefix(victim.agent_id)}.redirected.>`, `ims.v1.control.${victim.agent_id}.>`])

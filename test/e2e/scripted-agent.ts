@@ -37,16 +37,16 @@ export async function enrolScripted(world: World, install: Install): Promise<Scr
     version: '1.0.0',
   });
   if (status !== 201) throw new Error(`enrolment answered ${status}`);
-  return connect(seed, body as unknown as Enrolment);
+  return connect(seed, body as unknown as Enrolment, world.platform.caFile);
 }
 
 /** Acts with the key and the JWT of an agent that was enrolled before: what a thief of its state directory has. */
 export function stolenAgent(state: string): Promise<ScriptedAgent> {
   const { enrolment } = JSON.parse(readFileSync(join(state, 'identity.json'), 'utf8')) as { enrolment: Enrolment };
-  return connect(readFileSync(join(state, 'key.seed'), 'utf8').trim(), enrolment);
+  return connect(readFileSync(join(state, 'key.seed'), 'utf8').trim(), enrolment, join(state, 'ca.pem'));
 }
 
-async function connect(seed: string, enrolment: Enrolment): Promise<ScriptedAgent> {
+async function connect(seed: string, enrolment: Enrolment, caFile: string): Promise<ScriptedAgent> {
   const signer = nkeyFromSeed(seed);
   const agent = enrolment.agent_id;
   const session_id = randomUUID();
@@ -55,6 +55,7 @@ async function connect(seed: string, enrolment: Enrolment): Promise<ScriptedAgen
     name: agent,
     inboxPrefix: inboxPrefix(agent),
     credentials: { jwt: enrolment.nats_jwt, seed },
+    caFile,
   });
   const bus = new Bus(connection);
   const identity = {

@@ -129,6 +129,7 @@ async function eavesdrop(platform: Platform): Promise<{ heard: Buffer[]; close: 
     name: 'eavesdropper',
     inboxPrefix: '_INBOX.eavesdropper',
     credentials: almighty(platform),
+    caFile: platform.caFile,
   });
   const heard: Buffer[] = [];
   connection.subscribe('>', { callback: (_, message) => void heard.push(Buffer.from(message.data)) });

@@ -6,9 +6,14 @@ export class GatewayConfig {
   @EnvUrls({ protocols: ['nats', 'tls', 'ws', 'wss'] }) NATS_URLS: string[];
   @EnvText() NATS_JWT: string;
   @EnvSecret() NATS_SEED: string;
+  /** PEM of the private CA of the NATS servers. */
+  @EnvText({ optional: true }) NATS_CA_FILE?: string;
   @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
   /** 0: any free port; it is in the `ready` log line. */
   @EnvInt({ default: 8080, min: 0, max: 65_535 }) HTTP_PORT: number;
+  /** PEM files: HTTPS instead of HTTP. Both or none. */
+  @EnvText({ optional: true }) TLS_CERT_FILE?: string;
+  @EnvText({ optional: true }) TLS_KEY_FILE?: string;
   /** Who knows it may sign up vendors and make their API keys. */
   @EnvSecret({ min: 20 }) OPERATOR_KEY: string;
   /** Where clients reach this gateway, as the OpenAPI document names it. */

@@ -2,7 +2,7 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import { type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { MessagingModule } from '#messaging';
 import { PersistenceModule } from '#persistence';
-import { startService } from '#platform';
+import { startService, tlsFiles } from '#platform';
 import { ApiKeys } from './access/api-keys.js';
 import { CatalogueController } from './catalogue.controller.js';
 import { GatewayConfig } from './config.js';
@@ -29,6 +29,7 @@ class GatewayModule {
           servers: config.NATS_URLS,
           jwt: config.NATS_JWT,
           seed: config.NATS_SEED,
+          ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
         }),
       ],
       providers: [{ provide: GatewayConfig, useValue: config }, ApiKeys, Idempotency, Wakeups, JobLogs, ApiDocument],
@@ -52,7 +53,7 @@ export function startGateway(
   return startService({
     name: 'gateway',
     module: GatewayModule.with(config),
-    http: { host: config.HTTP_HOST, port: config.HTTP_PORT },
+    http: { host: config.HTTP_HOST, port: config.HTTP_PORT, ...tlsFiles(config) },
     configure: (app) => {
       app.get(ApiDocument).set(openApiDocument(app, config.PUBLIC_URL));
     },

@@ -6,9 +6,14 @@ export class RegistryTokenConfig {
   @EnvUrls({ protocols: ['nats', 'tls', 'ws', 'wss'] }) NATS_URLS: string[];
   @EnvText() NATS_JWT: string;
   @EnvSecret() NATS_SEED: string;
+  /** PEM of the private CA of the NATS servers. */
+  @EnvText({ optional: true }) NATS_CA_FILE?: string;
   @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
   /** 0: any free port; it is in the `ready` log line. */
   @EnvInt({ default: 8083, min: 0, max: 65_535 }) HTTP_PORT: number;
+  /** PEM files: HTTPS instead of HTTP. Both or none. */
+  @EnvText({ optional: true }) TLS_CERT_FILE?: string;
+  @EnvText({ optional: true }) TLS_KEY_FILE?: string;
   /** Public keys (nkey form) whose job statements authorise a token; two during a rotation. */
   @EnvList() JOB_KEYS: string[];
   /** Key of the hash under which the secrets of pull tokens are stored. */

@@ -2,7 +2,7 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import { type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { MessagingModule } from '#messaging';
 import { PersistenceModule } from '#persistence';
-import { startService } from '#platform';
+import { startService, tlsFiles } from '#platform';
 import { AgentRequestsController } from './agent-requests.controller.js';
 import { Authorisation } from './authorisation.js';
 import { RegistryTokenConfig } from './config.js';
@@ -27,6 +27,7 @@ export class RegistryTokenModule {
           servers: config.NATS_URLS,
           jwt: config.NATS_JWT,
           seed: config.NATS_SEED,
+          ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
         }),
       ],
       providers: [
@@ -51,7 +52,7 @@ export function startRegistryToken(
   return startService({
     name: 'registry-token',
     module: RegistryTokenModule.with(config),
-    http: { host: config.HTTP_HOST, port: config.HTTP_PORT },
+    http: { host: config.HTTP_HOST, port: config.HTTP_PORT, ...tlsFiles(config) },
     ...options,
   });
 }

@@ -6,6 +6,8 @@ export class TelemetryConfig {
   @EnvUrls({ protocols: ['nats', 'tls', 'ws', 'wss'] }) NATS_URLS: string[];
   @EnvText() NATS_JWT: string;
   @EnvSecret() NATS_SEED: string;
+  /** PEM of the private CA of the NATS servers. */
+  @EnvText({ optional: true }) NATS_CA_FILE?: string;
   @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
   /** 0: any free port; it is in the `ready` log line. */
   @EnvInt({ default: 8082, min: 0, max: 65_535 }) HTTP_PORT: number;

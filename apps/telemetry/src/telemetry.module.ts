@@ -21,6 +21,7 @@ export class TelemetryModule {
           servers: config.NATS_URLS,
           jwt: config.NATS_JWT,
           seed: config.NATS_SEED,
+          ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
         }),
       ],
       providers: [{ provide: TelemetryConfig, useValue: config }, Logs, History, AgentVitals],

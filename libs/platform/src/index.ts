@@ -23,4 +23,4 @@ export { Metrics } from './metrics.js';
 export { contextOf } from './http-context.js';
 export { ProblemFilter, sendProblem, toImsError } from './http-errors.js';
 export { PlatformModule } from './platform.module.js';
-export { startService, type ServiceOptions } from './service.js';
+export { startService, tlsFiles, type ServiceOptions } from './service.js';

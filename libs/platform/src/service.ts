@@ -2,8 +2,10 @@ import { Module, type DynamicModule, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { readFileSync } from 'node:fs';
 import { type AddressInfo } from 'node:net';
 import { ImsError, LIMITS, type ServiceName } from '#contracts';
+import { ConfigError } from './config.js';
 import { ServiceHealth } from './health.js';
 import { addContextHooks } from './http-context.js';
 import { ProblemFilter, sendProblem } from './http-errors.js';
@@ -18,13 +20,33 @@ export interface ServiceOptions {
   readonly name: ServiceName;
   readonly module: Type | DynamicModule;
   /** Port 0: any free one; it is in the `ready` line. */
-  readonly http: { readonly host: string; readonly port: number };
+  readonly http: { readonly host: string; readonly port: number; readonly https?: { cert: Buffer; key: Buffer } };
   /** Before the application is initialised: microservice strategies, OpenAPI, raw Fastify routes. */
   readonly configure?: (app: NestFastifyApplication) => Promise<void> | void;
   /** Between "not ready" and the end of intake, so that load balancers have seen it. Default 0. */
   readonly drainDelayMs?: number;
   /** SIGTERM, SIGINT and fatal errors end the process. Default true; tests that run a service in process say false. */
   readonly ownsProcess?: boolean;
+}
+
+/**
+ * The certificate and key of a service that speaks HTTPS, read once at its start. Throws ConfigError when one of the two
+ * is missing or cannot be read.
+ */
+export function tlsFiles(config: {
+  TLS_CERT_FILE?: string;
+  TLS_KEY_FILE?: string;
+}): Pick<ServiceOptions['http'], 'https'> {
+  const { TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile } = config;
+  if (certFile === undefined && keyFile === undefined) return {};
+  if (certFile === undefined || keyFile === undefined) {
+    throw new ConfigError(['TLS_CERT_FILE and TLS_KEY_FILE: give both, or none']);
+  }
+  try {
+    return { https: { cert: readFileSync(certFile), key: readFileSync(keyFile) } };
+  } catch (error) {
+    throw new ConfigError([`TLS_CERT_FILE, TLS_KEY_FILE: ${(error as Error).message}`]);
+  }
 }
 
 @Module({})
@@ -58,6 +80,7 @@ const CLOSE_IDLE_EVERY_MS = 50;
 export async function startService(options: ServiceOptions): Promise<NestFastifyApplication> {
   const logger = createLogger(options.name);
   const adapter = new DrainingAdapter({
+    ...(options.http.https ? { https: options.http.https } : {}),
     bodyLimit: LIMITS.bodyBytes,
     // Ids in paths are 30 characters; more than 200 is nobody's id.
     routerOptions: { maxParamLength: 200 },
