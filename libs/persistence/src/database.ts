@@ -14,6 +14,7 @@ import { backoffMs, createLogger, currentContext, sleep } from '#platform';
 import { appendEvents, type NewEvent } from './events.js';
 import { insertOutbox, OutboxRelay, type NewOutboxRow, type Publisher, type RelayMetrics } from './outbox.js';
 import { isConnectionLoss, isSerialization, isStalePlan, toCallerError } from './pg-errors.js';
+import { Watchdog } from './watchdog.js';
 
 /** One transaction. Its statements run one after another: never two at the same time. */
 export interface Tx {
@@ -34,6 +35,8 @@ export interface Tx {
 /** Together about 3 s: longer than a restart of PostgreSQL on the same host, shorter than any caller's time-out. */
 const ATTEMPTS = 7;
 const BACKOFF = { baseMs: 25, maxMs: 1_000 };
+/** Where each try waits for a connection in vain, no other begins after this: callers wait for 10 s at most. */
+const LOST_FOR_MS = 6_000;
 
 const NO_METRICS: RelayMetrics = { published: () => undefined, failed: () => undefined, oldest: () => undefined };
 
@@ -41,12 +44,15 @@ const NO_METRICS: RelayMetrics = { published: () => undefined, failed: () => und
 export class Database {
   private readonly logger = createLogger('database');
   private readonly relay: OutboxRelay;
+  private readonly watchdog: Watchdog;
 
   constructor(
     readonly dataSource: DataSource,
     private readonly service: ServiceName,
     metrics: RelayMetrics = NO_METRICS,
   ) {
+    const { url, applicationName } = dataSource.options as { url?: string; applicationName?: string };
+    this.watchdog = new Watchdog({ connectionString: url, application_name: applicationName });
     this.relay = new OutboxRelay(
       {
         query: (sql, params) => this.query(sql, params),
@@ -85,7 +91,7 @@ export class Database {
       const runner = this.dataSource.createQueryRunner();
       try {
         const client = await connect(runner);
-        return await rowsOf<T>(client, sql, params).catch((error: unknown) => {
+        return await this.rowsOf<T>(client, sql, params).catch((error: unknown) => {
           if (isStalePlan(error)) end(client);
           throw read || isSerialization(error) || isStalePlan(error) ? error : new Final(error);
         });
@@ -106,7 +112,7 @@ export class Database {
   async ping(): Promise<void> {
     const runner = this.dataSource.createQueryRunner();
     try {
-      await rowsOf(await connect(runner), 'SELECT 1', []);
+      await this.rowsOf(await connect(runner), 'SELECT 1', []);
     } finally {
       await runner.release();
     }
@@ -122,14 +128,36 @@ export class Database {
     await this.relay.stop();
   }
 
+  private async rowsOf<T>(client: PoolClient, sql: string, params: readonly unknown[]): Promise<T[]> {
+    return (
+      await this.watchdog.watch(client, () => client.query({ name: nameOf(sql), text: sql, values: [...params] }))
+    ).rows as T[];
+  }
+
+  /** After a failed rollback the connection is ended: back in the pool it would carry the open transaction on. */
+  private async rollback(runner: QueryRunner, client: PoolClient): Promise<void> {
+    if (runner.isReleased) return;
+    try {
+      await this.watchdog.watch(client, () => client.query('ROLLBACK'));
+    } catch {
+      end(client);
+    }
+    (runner as { isTransactionActive: boolean }).isTransactionActive = false;
+  }
+
   private async retrying<T>(once: () => Promise<T>): Promise<T> {
+    let lostSince: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await once();
       } catch (error) {
         if (error instanceof Final) throw toCallerError(error.reason);
-        const again = isSerialization(error) || isConnectionLoss(error) || isStalePlan(error);
-        if (attempt >= ATTEMPTS || !again) throw toCallerError(error);
+        const lost = isConnectionLoss(error);
+        const now = performance.now();
+        if (lost) lostSince ??= now;
+        const over = attempt >= ATTEMPTS || (lost && now - (lostSince ?? now) > LOST_FOR_MS);
+        const again = lost || isSerialization(error) || isStalePlan(error);
+        if (over || !again) throw toCallerError(error);
         this.logger.debug({ err: error, attempt }, 'a transaction begins again');
         await sleep(backoffMs(attempt, BACKOFF));
       }
@@ -140,7 +168,7 @@ export class Database {
     const client = await connect(runner);
     const messages: NewOutboxRow[] = [];
     const after: (() => void)[] = [];
-    const query: Tx['query'] = (sql, params = []) => rowsOf(client, sql, params);
+    const query: Tx['query'] = (sql, params = []) => this.rowsOf(client, sql, params);
     const publish: Tx['publish'] = (contract, parts, body, messageId) => {
       messages.push(outboxRow(contract, parts, body, messageId));
     };
@@ -169,11 +197,11 @@ export class Database {
     let stored: Awaited<ReturnType<typeof insertOutbox>> | undefined;
     let value: T;
     try {
-      await runner.startTransaction();
+      await this.watchdog.watch(client, () => runner.startTransaction());
       value = await work(tx);
       if (messages.length > 0) stored = await insertOutbox(query, messages);
     } catch (error) {
-      await rollback(runner, client);
+      await this.rollback(runner, client);
       if (isStalePlan(error)) end(client);
       throw error;
     }
@@ -196,10 +224,10 @@ export class Database {
   private async commit(runner: QueryRunner, client: PoolClient, xid: string | undefined): Promise<void> {
     let answer: QueryResult;
     try {
-      answer = await client.query('COMMIT');
+      answer = await this.watchdog.watch(client, () => client.query('COMMIT'));
     } catch (error) {
       if (!isConnectionLoss(error)) {
-        await rollback(runner, client);
+        await this.rollback(runner, client);
         throw error;
       }
       if (xid === undefined) throw new Final(error);
@@ -250,23 +278,8 @@ function nameOf(sql: string): string {
   return name;
 }
 
-async function rowsOf<T>(client: PoolClient, sql: string, params: readonly unknown[]): Promise<T[]> {
-  return (await client.query({ name: nameOf(sql), text: sql, values: [...params] })).rows as T[];
-}
-
 const end = (client: PoolClient): void =>
   void (client as unknown as { end(): Promise<void> }).end().catch(() => undefined);
-
-/** After a failed rollback the connection is ended: back in the pool it would carry the open transaction on. */
-async function rollback(runner: QueryRunner, client: PoolClient): Promise<void> {
-  if (runner.isReleased) return;
-  try {
-    await client.query('ROLLBACK');
-  } catch {
-    end(client);
-  }
-  (runner as { isTransactionActive: boolean }).isTransactionActive = false;
-}
 
 function outboxRow<B extends object>(
   contract: StreamMessage<B>,

@@ -43,7 +43,7 @@ const LOST_CODES = new Set([
 ]);
 // pg reports these without a code.
 const LOST_TEXTS =
-  /Connection terminated|not queryable|Connection ended|timeout exceeded when trying to connect|Query runner already released|QueryRunnerAlreadyReleased/i;
+  /Connection terminated|not queryable|Connection ended|timeout exceeded when trying to connect|timeout expired|Query runner already released|QueryRunnerAlreadyReleased/i;
 
 /** The connection is gone, or could not be had. Whether the last statement took effect is unknown. */
 export function isConnectionLoss(error: unknown): boolean {
@@ -51,6 +51,9 @@ export function isConnectionLoss(error: unknown): boolean {
   if (code !== undefined) return LOST_CODES.has(code) || /^08[0-9A-Z]{3}$/.test(code);
   return error instanceof Error && LOST_TEXTS.test(`${error.name} ${error.message}`);
 }
+
+/** The server is there and has no connection left. */
+export const isOverloaded = (error: unknown): boolean => pgCode(error) === '53300';
 
 /** Wrong password, unknown database, no right to connect: waiting does not help. */
 export const isRefused = (error: unknown): boolean =>

@@ -109,6 +109,94 @@ describe('a database that fails', () => {
     await app.close();
   });
 
+  describe('that is gone without a word', () => {
+    /** Between us and the server: frozen connections stay open and pass nothing on, as when a host loses its power. */
+    let proxy: Server;
+    let away = false;
+    let connections: { frozen: boolean }[] = [];
+    let proxied: string;
+    const freeze = (): void => {
+      for (const one of connections) one.frozen = true;
+    };
+    beforeAll(async () => {
+      proxy = createServer((client) => {
+        const state = { frozen: away };
+        connections.push(state);
+        const upstream = connect(server.port, '127.0.0.1');
+        client.on('data', (data) => {
+          if (!state.frozen) upstream.write(data);
+        });
+        upstream.on('data', (data) => {
+          if (!state.frozen) client.write(data);
+        });
+        client.on('error', () => upstream.destroy()).on('close', () => upstream.destroy());
+        const closed = (): void => {
+          if (!state.frozen) client.destroy();
+        };
+        upstream.on('error', closed).on('close', closed);
+      }).listen(0, '127.0.0.1');
+      await new Promise((resolve) => proxy.once('listening', resolve));
+      proxied = url.replace(/:\d+\//, `:${String((proxy.address() as AddressInfo).port)}/`);
+    });
+    beforeEach(() => {
+      away = false;
+      connections = [];
+    });
+    afterAll(() => {
+      proxy.close();
+    });
+
+    it('and stands again behind the same address: answers come in seconds, on all connections', async () => {
+      const database = await openOne(proxied);
+      const many = (): Promise<unknown> =>
+        Promise.all(Array.from({ length: 5 }, () => database.query('SELECT pg_sleep(0.05)')));
+      await many();
+      freeze();
+      const direct = await openOne();
+      const backends = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE usename = current_user AND pid <> pg_backend_pid()`;
+      expect((await direct.query(backends)).length).toBeGreaterThan(4);
+      const started = performance.now();
+      expect(await database.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+      await database.transaction((tx) => tx.query(`INSERT INTO notes (text) VALUES ('after a fail-over')`));
+      await many();
+      expect(performance.now() - started).toBeLessThan(12_000);
+    });
+
+    it('is answered `unavailable` in seconds, and used again as soon as it is back', async () => {
+      const database = await openOne(proxied);
+      await database.query('SELECT 1');
+      away = true;
+      freeze();
+      const started = performance.now();
+      const failing = [
+        database.query('SELECT 1'),
+        database.transaction((tx) => tx.query('SELECT 1')),
+        database.query('DELETE FROM notes WHERE id = 0'),
+      ];
+      const ends = await Promise.allSettled(failing);
+      for (const end of ends) expect(end).toMatchObject({ status: 'rejected', reason: { code: 'unavailable' } });
+      expect(performance.now() - started).toBeLessThan(20_000);
+      away = false;
+      const back = performance.now();
+      expect(await database.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+      expect(performance.now() - back).toBeLessThan(7_000);
+    });
+
+    it('is not taken for gone when a statement is slow', async () => {
+      const database = await openOne(proxied);
+      const slow = 'INSERT INTO notes (text) SELECT $1 FROM pg_sleep(6)';
+      await Promise.all([
+        database.query(slow, ['slow and sure']),
+        database.transaction(async (tx) => {
+          await tx.query('SELECT 1');
+          await tx.query(slow, ['slow and sure too']);
+        }),
+      ]);
+      expect(await database.query(`SELECT 1 FROM notes WHERE text LIKE 'slow and sure%'`)).toHaveLength(2);
+    });
+  });
+
   describe('whose answer to COMMIT is lost', () => {
     let proxy: Server;
     /** What the proxy does with the next COMMIT: passes it on and swallows the answer, or swallows the COMMIT itself. */
