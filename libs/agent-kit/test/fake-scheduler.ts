@@ -70,7 +70,7 @@ export class FakeScheduler {
   beats = 0;
   slots = 4;
   leaseMs = 12_000;
-  /** Receipts that are not sent (lost on the way). */
+  /** Results that are lost on the way. */
   dropReceipts = 0;
   /** Renewals get no answer. */
   muteRenewals = false;
@@ -253,8 +253,9 @@ export class FakeScheduler {
     this.results.push(result);
     const job = this.job(result.job_id);
     const accepted = job.attempt === result.attempt;
-    if (accepted) job.state = result.outcome === 'deferred' ? 'held' : 'ended';
+    // As if the result had been lost: nothing of it is known, and no receipt comes.
     if (this.dropReceipts-- > 0) return;
+    if (accepted) job.state = result.outcome === 'deferred' ? 'held' : 'ended';
     const ids = { job_id: result.job_id, attempt: result.attempt };
     const receipt = { ...ids, accepted, ...(accepted ? {} : { code: 'stale_attempt' }) };
     this.bus.signal(jobReceipt, { agent: this.agent.agentId, job: result.job_id }, receipt);
