@@ -202,6 +202,10 @@ const COMMANDS = {
     if (!existsSync(main)) build();
     return forward(spawn(process.execPath, [main, ...args], { cwd: ROOT, stdio: 'inherit' }));
   },
+  keys: (args) => (
+    build(),
+    forward(spawn(process.execPath, ['dist/deploy/nats/main.js', ...args], { cwd: ROOT, stdio: 'inherit' }))
+  ),
   docs: (args) => (build(), must('generated docs', process.execPath, ['scripts/docs.mjs', ...args])),
   test: async (args) => {
     build();

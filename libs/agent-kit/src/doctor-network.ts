@@ -8,7 +8,6 @@ import { connect as tlsConnect, type PeerCertificate, type TLSSocket } from 'nod
 import { inboxPrefix, jobCancel, LIMITS, newId, subjectFilter } from '#contracts';
 import { connectNats } from '#messaging';
 import { httpsAgent, openTunnel, proxyName, proxyOf, withTimeout, type ProxySettings } from '#platform';
-import { type Finding } from './doctor.js';
 import { type Identity } from './identity.js';
 
 const STEP_MS = 5_000;
@@ -23,6 +22,16 @@ const PORTS: Readonly<Record<string, number>> = {
   'nats:': 4222,
   'tls:': 4222,
 };
+
+/** One thing that was looked at. */
+export interface Finding {
+  readonly check: string;
+  readonly status: 'ok' | 'warn' | 'fail';
+  /** What was seen. */
+  readonly said: string;
+  /** What to do about it. */
+  readonly remedy?: string;
+}
 
 export interface NetworkOptions {
   readonly proxy: ProxySettings;

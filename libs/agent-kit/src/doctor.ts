@@ -4,18 +4,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pc from 'picocolors';
 import { proxyName, proxyOfProcess, type ProxySettings } from '#platform';
-import { answers, clock, natsAccess, wayTo } from './doctor-network.js';
+import { answers, clock, natsAccess, wayTo, type Finding } from './doctor-network.js';
 import { type Identity } from './identity.js';
-
-/** One thing that was looked at. */
-export interface Finding {
-  readonly check: string;
-  readonly status: 'ok' | 'warn' | 'fail';
-  /** What was seen. */
-  readonly said: string;
-  /** What to do about it. */
-  readonly remedy?: string;
-}
 
 /** A program that the agent runs. */
 export interface DoctorTool {

@@ -7,7 +7,7 @@ export {
   type AgentCommand,
   type AgentProgram,
 } from './cli.js';
-export { type Finding } from './doctor.js';
+export { type Finding } from './doctor-network.js';
 export { AgentModule, type AgentModuleOptions } from './agent.module.js';
 export { AgentRuntime, type AgentOptions } from './agent-runtime.js';
 export { type JobHandler, type StepCommand, type StepContext, type StepDefinition } from './handler.js';

@@ -41,7 +41,11 @@ export class AccountClaims {
    */
   async revoke(users: readonly string[], options: { readonly at: Date; readonly forgetBefore: Date }): Promise<number> {
     const { text } = await this.read();
-    const statement = withRevocations(text, { users, signer: this.signer, ...options });
+    return this.state(withRevocations(text, { users, signer: this.signer, ...options }));
+  }
+
+  /** Puts a statement of the account, which a key of the operator has signed, in the place of the present one. */
+  async state(statement: string): Promise<number> {
     const answers = await this.connection.requestMany(`$SYS.REQ.ACCOUNT.${this.account}.CLAIMS.UPDATE`, statement, {
       strategy: 'stall',
       stall: STALL_MS,

@@ -58,6 +58,8 @@ export interface NatsIdentities {
   /** Statements for the server's configuration. */
   readonly operatorJwt: string;
   readonly preload: Readonly<Record<string, string>>;
+  /** What the account is, with these revocations, newer than any before. */
+  accountStatement(revocations: Revocations): string;
   serviceCreds(service: ServiceName): Promise<NatsCreds>;
   /** A user of the system account that may read and restate the product's account, and do nothing else. */
   systemCreds(): Promise<NatsCreds>;
@@ -113,11 +115,30 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
   };
 
   const held = await pushedRevocations(dir, account.publicKey);
-  const scoped = (kind: AgentKind) => ({
-    publicKey: agentSigner[kind].publicKey,
-    role: `${kind}-agent`,
-    template: agentPermissions(kind),
-  });
+  // While a key is replaced both are valid: agents hold JWTs of the old one for some hours more.
+  const withOld = async (name: string, current: string): Promise<string[]> => {
+    const old = await readFile(fileOf(`${name}.old`), 'utf8').catch(() => undefined);
+    return old === undefined ? [current] : [current, nkeyFromSeed(old).publicKey];
+  };
+  const scoped = async (kind: AgentKind) => {
+    const keys = await withOld(`${kind}-agent-signing`, agentSigner[kind].publicKey);
+    return keys.map((publicKey) => ({ publicKey, role: `${kind}-agent`, template: agentPermissions(kind) }));
+  };
+  const operatorKeys = [
+    ...(await withOld('operator-signing', operatorSigning.publicKey)),
+    ...(await withOld('operator-revocation', nkeyFromSeed(operatorRevocationSeed).publicKey)),
+  ];
+  const signingKeys = [...(await scoped('build')), ...(await scoped('install'))];
+  const accountStatement = (revocations: Revocations): string =>
+    accountJwt({
+      name: 'IMS',
+      account: account.publicKey,
+      signer: operatorSigning,
+      signingKeys,
+      jetstream: true,
+      revocations,
+      issuedAt: new Date(Math.max(Date.now(), held.issuedAt + 1000)),
+    });
   const accounts = {
     [system.publicKey]: accountJwt({
       name: 'SYS',
@@ -125,15 +146,7 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
       signer: operatorSigning,
       jetstream: false,
     }),
-    [account.publicKey]: accountJwt({
-      name: 'IMS',
-      account: account.publicKey,
-      signer: operatorSigning,
-      signingKeys: [scoped('build'), scoped('install')],
-      jetstream: true,
-      revocations: held.revocations,
-      issuedAt: new Date(Math.max(Date.now(), held.issuedAt + 1000)),
-    }),
+    [account.publicKey]: accountStatement(held.revocations),
   };
 
   async function creds(name: string, mint: (user: string) => string): Promise<NatsCreds> {
@@ -166,10 +179,11 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
     operatorJwt: operatorJwt({
       name: 'vendor-cloud',
       signer: operator,
-      signingKeys: [operatorSigning.publicKey, nkeyFromSeed(operatorRevocationSeed).publicKey],
+      signingKeys: operatorKeys,
       systemAccount: system.publicKey,
     }),
     preload: accounts,
+    accountStatement,
     serviceCreds: (service) =>
       creds(service, (user) =>
         userJwt({

@@ -19,7 +19,7 @@ export interface NatsOptions extends ToolOptions {
   readonly trace?: boolean;
 }
 
-export interface NatsServer extends Omit<NatsIdentities, 'operatorJwt' | 'preload'> {
+export interface NatsServer extends Omit<NatsIdentities, 'operatorJwt' | 'preload' | 'accountStatement'> {
   readonly url: string;
   readonly port: number;
   readonly websocketUrl: string | undefined;
@@ -44,24 +44,29 @@ interface Ports {
 /** Strings of the configuration language are JSON strings. */
 const quoted = (text: string): string => JSON.stringify(text);
 
+/** The part of a server's configuration that says whom it trusts. No secret in it. */
+export const natsAuthConfig = (ids: Pick<NatsIdentities, 'operatorJwt' | 'preload'>, dir: string): string =>
+  `operator: ${quoted(ids.operatorJwt)}
+resolver: { type: full, dir: ${quoted(resolverDir(dir))}, allow_delete: false, interval: "2m" }
+resolver_preload: {
+${Object.entries(ids.preload)
+  .map(([account, jwt]) => `  ${account}: ${quoted(jwt)}`)
+  .join('\n')}
+}
+`;
+
 /** On two busy cores a handshake takes longer than the 2 s that the server gives it. */
 const tlsBlock = ({ certFile, keyFile }: Certificates): string =>
   `{ cert_file: ${quoted(certFile)}, key_file: ${quoted(keyFile)}, timeout: 10 }`;
 
 function configText(options: NatsOptions, ports: Ports, ids: NatsIdentities): string {
   const { tls } = options;
-  const preload = Object.entries(ids.preload).map(([account, jwt]) => `  ${account}: ${quoted(jwt)}`);
   return `server_name: ims
 listen: "127.0.0.1:${ports.client}"
 http: "127.0.0.1:${ports.monitor}"
 max_payload: 1MB
 logtime: true
-${options.trace === true ? 'debug: true\ntrace: true\n' : ''}operator: ${quoted(ids.operatorJwt)}
-resolver: { type: full, dir: ${quoted(resolverDir(options.dir))}, allow_delete: false, interval: "2m" }
-resolver_preload: {
-${preload.join('\n')}
-}
-jetstream {
+${options.trace === true ? 'debug: true\ntrace: true\n' : ''}${natsAuthConfig(ids, options.dir)}jetstream {
   store_dir: ${quoted(join(options.dir, 'jetstream'))}
   # An acknowledged message survives a power cut: 1,840 acks a second instead of 3,210.
   sync_interval: always
