@@ -4,6 +4,7 @@ import { pipeline, type Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isNativeError } from 'node:util/types';
 import { ImsError } from '#contracts';
+import { httpsAgent, proxyOfProcess } from '#platform';
 
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'PATCH' | 'DELETE';
@@ -43,7 +44,7 @@ export class HttpTransport {
     this.plain = options.agent ?? new http.Agent(pool);
     this.tls =
       (options.agent as https.Agent | undefined) ??
-      new https.Agent({ ...pool, ...(options.ca ? { ca: options.ca } : {}) });
+      httpsAgent(proxyOfProcess(), { ...pool, ...(options.ca ? { ca: options.ca } : {}) });
   }
 
   send(request: HttpRequest): Promise<HttpResponse> {
