@@ -237,6 +237,8 @@ describe('a redemption that is cut', () => {
   });
 
   it('by a kill of the process before the commit: unused, and its agent gets it', async () => {
+    // The cuts before have cost it connections.
+    await until('the replica is well', async () => (await fetch(`${world.urlOf(0)}/readyz`)).status === 200);
     const { token, token_id: id } = await world.issue();
     const body = world.request({ action: 'redeem_pull_token', token });
     // Whoever records a fact of this install waits: the transaction is as far as it can get without its commit.
