@@ -105,6 +105,15 @@ it('asks again while the gateway is away, and with the time of the server where 
   expect(Math.abs(seen[1] ?? Infinity)).toBeLessThan(5_000);
 });
 
+it('that is stopped in the moment of its start is gone at once', async () => {
+  const stateDir = await mkdtemp(join(dir, 'run-'));
+  const runtime = new AgentRuntime({ ...FAST, stateDir }, identity, [new ScriptHandler('apply')]);
+  await runtime.start();
+  const began = performance.now();
+  await runtime.drain();
+  expect(performance.now() - began).toBeLessThan(10_000);
+});
+
 it('does not come back when it was revoked', async () => {
   renewal = () => ({ status: 403, body: { code: 'agent_revoked', detail: 'revoked' } });
   await expect(start()).rejects.toMatchObject({ code: 'agent_revoked' });
