@@ -260,6 +260,7 @@ export class ScriptedJob {
       secrets: { add: (value) => this.redactor.add(value) },
       log: (_, text) => void this.lines.push(text),
       outputOf: (name) => this.outputs[name],
+      propose: () => Promise.reject(new Error('a build has no plan')),
       run: ({ onLine, ...command }) =>
         processes.run({
           cwd: this.workspace,

@@ -148,11 +148,7 @@ export class InstallsController {
     status: 200,
   })
   revokePullToken(ask: Ask): Promise<PullToken> {
-    return this.bus.call(revokePullToken, {
-      vendor_id: ask.vendorId,
-      token_id: ask.id('token'),
-      key_id: ask.keyId,
-    });
+    return this.bus.call(revokePullToken, { vendor_id: ask.vendorId, token_id: ask.id('token') });
   }
 
   @Route({

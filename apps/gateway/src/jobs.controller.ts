@@ -134,8 +134,7 @@ export class JobsController {
     location: ({ id }) => `/v1/jobs/${id}`,
   })
   resumeJob(ask: Ask<ResumeRequest>): Promise<Job> {
-    const { vendorId: vendor_id, keyId: key_id, body: resume } = ask;
-    return this.bus.call(resumeHeldJob, { vendor_id, job_id: ask.id('job'), resume, key_id });
+    return this.bus.call(resumeHeldJob, { vendor_id: ask.vendorId, job_id: ask.id('job'), resume: ask.body });
   }
 
   @Route({

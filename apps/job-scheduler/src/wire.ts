@@ -1,6 +1,7 @@
 import { ImsError, Problem, type Class, type JsonValue } from '#contracts';
 import { type Fault } from '#domain';
 import { storableJson } from '#persistence';
+import { currentContext } from '#platform';
 
 type OptionalKeys<T> = { [K in keyof T]-?: object extends Pick<T, K> ? K : never }[keyof T];
 type Fields<T> = Omit<T, OptionalKeys<T>> & { [K in OptionalKeys<T>]?: T[K] | null | undefined };
@@ -10,6 +11,9 @@ export function wire<T extends object>(type: Class<T>, fields: Fields<T>): T {
   const present = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
   return Object.assign(new type(), Object.fromEntries(present));
 }
+
+/** Who caused the call that is being answered, as facts name it. */
+export const caller = (): string => currentContext()?.actor ?? 'service:gateway';
 
 export const iso = (date: Date): string => date.toISOString();
 export const isoOrNull = (date: Date | null): string | null => date && date.toISOString();

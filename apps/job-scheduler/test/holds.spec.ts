@@ -15,6 +15,7 @@ import {
   type Release,
 } from '#contracts';
 import { type Bus } from '#messaging';
+import { newContext, runInContext } from '#platform';
 import { freshDatabase, startNats } from '#stack';
 import { type ScriptedAgent } from './agent.js';
 import { until, World, type Shop } from './world.js';
@@ -80,7 +81,9 @@ const tamper = (job: Job): Promise<Job> =>
   registryToken.call(holdJob, { vendor_id: shop.vendor, job_id: job.id, hold: tampered });
 const key_id = newId('key');
 const resume = (job: Job): Promise<Job> =>
-  world.gateway.call(resumeHeldJob, { vendor_id: shop.vendor, job_id: job.id, resume: { reason: 'checked' }, key_id });
+  runInContext({ ...newContext(), actor: `key:${key_id}` }, () =>
+    world.gateway.call(resumeHeldJob, { vendor_id: shop.vendor, job_id: job.id, resume: { reason: 'checked' } }),
+  );
 const cancel = (job: Job): Promise<Job> =>
   world.gateway.call(cancelJob, { vendor_id: shop.vendor, job_id: job.id, cancel: {} });
 const factsOf = async (job: Job, type: string): Promise<{ actor: string; data: JsonObject }[]> =>

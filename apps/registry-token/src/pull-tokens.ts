@@ -8,7 +8,6 @@ import {
   type IssuedPullToken,
   type JobId,
   type JobStatement,
-  type KeyId,
   type TokenId,
   type VendorId,
 } from '#contracts';
@@ -89,11 +88,11 @@ export class PullTokens {
   }
 
   /** A person ends one token. Again: the same answer. `conflict` when it is redeemed or expired: nothing is left to end. */
-  async revoke(vendorId: VendorId, id: TokenId, by: KeyId): Promise<TokenRow> {
+  async revoke(vendorId: VendorId, id: TokenId, by: string): Promise<TokenRow> {
     return this.database.transaction(async (tx) => {
       const [ended] = await this.endOpen(tx, 'vendor_id = $1 AND id = $2', [vendorId, id]);
       if (ended) {
-        await tx.record(factOf(ended, 'token.revoked', `key:${by}`, { reason: 'by a person' }));
+        await tx.record(factOf(ended, 'token.revoked', by, { reason: 'by a person' }));
         return ended;
       }
       const token = await this.get(vendorId, id, tx);

@@ -9,9 +9,8 @@ import {
   type PullTokenPage,
   type PullTokenRef,
   type RevokeJobTokens,
-  type RevokePullToken,
 } from '#contracts';
-import { RawPublisher, Serves } from '#messaging';
+import { RawPublisher, Serves, type MessageContext } from '#messaging';
 import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
 import { createLogger, Lifecycle } from '#platform';
 import { PullTokens } from './pull-tokens.js';
@@ -62,7 +61,7 @@ export class TokenCalls implements OnApplicationBootstrap {
   }
 
   @Serves(revokePullToken)
-  async revokeOne({ vendor_id, token_id, key_id }: RevokePullToken): Promise<PullToken> {
-    return toPullToken(await this.tokens.revoke(vendor_id, token_id, key_id));
+  async revokeOne({ vendor_id, token_id }: PullTokenRef, context: MessageContext): Promise<PullToken> {
+    return toPullToken(await this.tokens.revoke(vendor_id, token_id, context.actor ?? 'service:gateway'));
   }
 }

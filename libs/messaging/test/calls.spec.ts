@@ -135,6 +135,15 @@ describe('a call between services', () => {
     expect(seen?.context.traceparent.slice(0, 35)).toBe(context.traceparent.slice(0, 35));
   });
 
+  test('says who caused it', async () => {
+    const tokens = await startTokens();
+    const gateway = await busOf('gateway');
+    const context = { ...newContext(), actor: 'key:key_01' };
+    await runInContext(context, () => gateway.call(listPullTokens, query));
+    await gateway.call(listPullTokens, query);
+    expect(tokens.seen.map(({ context: { actor } }) => actor)).toEqual(['key:key_01', undefined]);
+  });
+
   test('gives the error of the service by its code', async () => {
     const tokens = await startTokens();
     const gateway = await busOf('gateway');
@@ -275,8 +284,10 @@ const grant = (): Grant => ({
 @Injectable()
 class Claims {
   readonly agents: (string | undefined)[] = [];
+  readonly actors: (string | undefined)[] = [];
   @Serves(claimJob) onClaim(_body: Claim, context: MessageContext): Promise<Grant> {
     this.agents.push(context.parts['agent']);
+    this.actors.push(context.actor);
     return Promise.resolve(grant());
   }
 }
@@ -341,10 +352,13 @@ describe('an agent', () => {
     const bus = await agentBus(agent);
     const sent = headers();
     sent.set(HEADERS.requestId, 'bad id');
+    sent.set(HEADERS.actor, 'key:key_of_the_vendor');
     const options = { timeout: 5_000, headers: sent };
     const reply = await bus.connection.request(`ims.v1.rpc.${agent}.claim`, JSON.stringify(claim), options);
     expect(reply.json()).toMatchObject({ ok: true });
     expect(claims.agents).toEqual([agent]);
+    // What an agent says of who caused a call is not believed.
+    expect(claims.actors).toEqual([undefined]);
   });
 
   test('hears what is for it and nothing else', async () => {

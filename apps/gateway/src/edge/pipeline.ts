@@ -8,6 +8,7 @@ import {
 import { type FastifyReply, type FastifyRequest } from 'fastify';
 import { from, lastValueFrom, type Observable } from 'rxjs';
 import { etagOf, ImsError, Page } from '#contracts';
+import { currentContext, newContext, runInContext } from '#platform';
 import { Ask, callerOf, keepAsk, type Caller } from './ask.js';
 import { Idempotency, type Answer } from './idempotency.js';
 import { listsEtag, parseBody, parseQuery, preferredWaitMs } from './read-request.js';
@@ -25,7 +26,9 @@ export class Pipeline implements NestInterceptor {
   constructor(private readonly idempotency: Idempotency) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    return from(this.run(context, next));
+    const actor = actorOf(callerOf(context));
+    const outer = currentContext() ?? newContext();
+    return from(runInContext({ ...outer, actor }, () => this.run(context, next)));
   }
 
   private async run(context: ExecutionContext, next: CallHandler): Promise<unknown> {

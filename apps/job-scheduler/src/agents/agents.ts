@@ -31,7 +31,7 @@ import { withTimeout } from '#platform';
 import { found, page, position } from '../catalogue/lists.js';
 import { callerOf } from '../engine/claims.js';
 import { Statements } from '../engine/statements.js';
-import { iso, isoOrNull, wire } from '../wire.js';
+import { caller, iso, isoOrNull, wire } from '../wire.js';
 import { vendorKeysOf } from './enrolment.js';
 import { AgentIdentity } from './identity.js';
 import { Presence } from './presence.js';
@@ -173,7 +173,7 @@ export class Agents {
         vendor_id,
         install_id: agent.install_id ?? undefined,
         agent_id,
-        actor: 'service:gateway',
+        actor: caller(),
         data: {},
       });
       return this.view({ ...agent, presence });

@@ -22,7 +22,7 @@ import { Database, storableText, type Tx } from '#persistence';
 import { SchedulerConfig } from '../config.js';
 import { found } from '../catalogue/lists.js';
 import { Statements } from '../engine/statements.js';
-import { iso, wire } from '../wire.js';
+import { caller, iso, wire } from '../wire.js';
 import { AgentIdentity } from './identity.js';
 import { Revocations } from './revocations.js';
 
@@ -77,7 +77,7 @@ export class Enrolments {
         vendor_id,
         install_id: install_id ?? undefined,
         agent_id,
-        actor: 'service:gateway',
+        actor: caller(),
         data: { expires_at: token.expires_at },
       });
       return token;
@@ -225,7 +225,7 @@ export class Enrolments {
         vendor_id: owner.vendor_id,
         install_id: owner.install_id ?? undefined,
         agent_id: owner.agent_id,
-        actor: 'service:gateway',
+        actor: caller(),
         data: { token_id: owner.token_id, kind: owner.kind, reason: owner.used ? 'used' : 'expired' },
       });
     });

@@ -4,7 +4,7 @@ import { Serves } from '#messaging';
 import { Database } from '#persistence';
 import { VendorRow } from '../catalogue/entities.js';
 import { found, insert, unlessTaken } from '../catalogue/lists.js';
-import { iso, wire } from '../wire.js';
+import { caller, iso, wire } from '../wire.js';
 import { Enrolments } from './enrolment.js';
 
 /** A vendor and what it gets with its account: a build agent's identity, waiting to be enrolled. */
@@ -28,7 +28,7 @@ export class Vendors {
         type: 'vendor.created',
         vendor_id: row.id,
         agent_id,
-        actor: 'service:gateway',
+        actor: caller(),
         data: { name: row.name },
       });
       return token;

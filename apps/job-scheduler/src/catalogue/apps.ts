@@ -30,11 +30,9 @@ import {
 import { checkComponentSpec, checkDeclarations, checkNoCycle, graphComponent } from '#domain';
 import { Serves } from '#messaging';
 import { Database, type Tx } from '#persistence';
-import { checkStorable, iso, wire } from '../wire.js';
+import { caller, checkStorable, iso, wire } from '../wire.js';
 import { AppRow, ComponentRow, VendorRow, type StoredSpec } from './entities.js';
 import { found, insert, newest, page, position, unlessTaken } from './lists.js';
-
-const BY_VENDOR = 'service:gateway';
 
 /** Apps and their components: what a vendor says its product is. A change is seen by later builds and releases only. */
 @Injectable()
@@ -53,7 +51,7 @@ export class Apps {
         chainOf: vendor_id,
         type: 'app.created',
         vendor_id,
-        actor: BY_VENDOR,
+        actor: caller(),
         data: { app_id: row.id, name: row.name },
       });
     });
@@ -152,7 +150,7 @@ export class Apps {
       chainOf: row.vendor_id,
       type,
       vendor_id: row.vendor_id,
-      actor: BY_VENDOR,
+      actor: caller(),
       data: { app_id: row.app_id, component_id: row.id, name: row.name, kind: row.spec.kind },
     });
   }

@@ -16,7 +16,7 @@ import {
 import { checkGraph, checkReferences, graphComponent } from '#domain';
 import { Serves } from '#messaging';
 import { Database } from '#persistence';
-import { checkStorable, iso, wire } from '../wire.js';
+import { caller, checkStorable, iso, wire } from '../wire.js';
 import { findApp } from './apps.js';
 import { ReleaseRow, type AppRow, type BuiltComponent, type Stored, type StoredSpec } from './entities.js';
 import { found, insert, newest, page, position, unlessTaken } from './lists.js';
@@ -52,7 +52,7 @@ export class Releases {
         chainOf: vendor_id,
         type: 'release.created',
         vendor_id,
-        actor: 'service:gateway',
+        actor: caller(),
         data: {
           app_id,
           release_id: row.id,

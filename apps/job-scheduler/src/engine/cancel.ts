@@ -5,8 +5,7 @@ import { storableText } from '#persistence';
 import { found } from '../catalogue/lists.js';
 import { lockDeployment, lockJobInDeployment, type JobRow } from './rows.js';
 import { Transitions, type Change } from './transitions.js';
-
-const BY_VENDOR = 'service:gateway';
+import { caller } from '../wire.js';
 
 /** Stops what is wanted no more: at once where nothing runs, by the agent (which confirms) where something does. */
 @Injectable()
@@ -43,7 +42,7 @@ export class Cancel {
         vendor_id,
         install_id: deployment.install_id,
         deployment_id: id,
-        actor: BY_VENDOR,
+        actor: caller(),
         data: { reason: reasonOf(request), force: request.force ?? false },
       });
       for (const job of jobs) if (!jobMachine.isFinal(job.status)) await this.apply(change, job, request);
@@ -53,7 +52,7 @@ export class Cancel {
   private async apply(change: Change, job: JobRow, request: CancelRequest): Promise<void> {
     const event = { type: 'cancel', force: request.force ?? false, reason: reasonOf(request) } as const;
     const decision = await this.transitions.apply(change, job, event, {
-      actor: BY_VENDOR,
+      actor: caller(),
       data: { reason: event.reason, force: event.force },
     });
     if ('refusal' in decision) throw new ImsError(decision.refusal, `${job.id}: ${decision.detail}`);

@@ -18,7 +18,7 @@ import { isCustomerHold, jobMachine } from '#domain';
 import { Serves, type MessageContext } from '#messaging';
 import { Database, storableJson, storableText } from '#persistence';
 import { Presence } from '../agents/presence.js';
-import { json, wire } from '../wire.js';
+import { caller, json, wire } from '../wire.js';
 import { callerOf } from './claims.js';
 import { lockJob, type JobRow } from './rows.js';
 import { SCHEDULER, Transitions, type Change } from './transitions.js';
@@ -61,11 +61,11 @@ export class Holds {
   }
 
   /** A person at the vendor has looked at it. Throws `held_by_customer`, or `conflict` when there is nothing to lift. */
-  async resume({ vendor_id, job_id, resume, key_id }: ResumeHeldJob): Promise<void> {
+  async resume({ vendor_id, job_id, resume }: ResumeHeldJob): Promise<void> {
     const reason = resume.reason === undefined ? {} : { reason: storableText(resume.reason) };
     await this.transitions.run(async (change) => {
       const job = await this.lock(change, vendor_id, job_id);
-      const actor = key_id === undefined ? 'service:gateway' : `key:${key_id}`;
+      const actor = caller();
       const decision = await this.transitions.apply(change, job, { type: 'resume' }, { actor, data: reason });
       if ('refusal' in decision) throw new ImsError(decision.refusal, `${job.id}: ${decision.detail}`);
     });

@@ -30,7 +30,7 @@ import { type Stored } from '../catalogue/entities.js';
 import { found, page, position } from '../catalogue/lists.js';
 import { Cancel } from '../engine/cancel.js';
 import { Transitions, type Change } from '../engine/transitions.js';
-import { iso, isoOrNull, problem, wire } from '../wire.js';
+import { caller, iso, isoOrNull, problem, wire } from '../wire.js';
 
 interface DeploymentView {
   readonly id: DeploymentId;
@@ -153,7 +153,7 @@ export class Deployments {
       vendor_id,
       install_id,
       deployment_id: id,
-      actor: 'service:gateway',
+      actor: caller(),
       data: { kind: wanted.kind, release_id: wanted.release_id ?? null, rollback, jobs: plan.length },
     });
     if (deploy) await showComponents(tx, install_id, parts);

@@ -21,7 +21,7 @@ import { Serves } from '#messaging';
 import { Database } from '#persistence';
 import { findApp } from '../catalogue/apps.js';
 import { found, page, position, unlessTaken } from '../catalogue/lists.js';
-import { checkStorable, iso, wire } from '../wire.js';
+import { caller, checkStorable, iso, wire } from '../wire.js';
 
 interface InstallRow {
   readonly id: InstallId;
@@ -81,7 +81,7 @@ export class Installs {
         vendor_id,
         install_id: id,
         agent_id,
-        actor: 'service:gateway',
+        actor: caller(),
         data: { app_id: app.id, name: install.name },
       });
     });
