@@ -28,17 +28,8 @@ export class Ask<B extends object = object, Q extends object = object> {
 
   /** The vendor whose key was used. Only routes with access `vendor` have one. */
   get vendorId(): VendorId {
-    return this.vendor.vendorId;
-  }
-
-  /** The key that was used: who is named in the facts. On the same routes. */
-  get keyId(): KeyId {
-    return this.vendor.keyId;
-  }
-
-  private get vendor(): Extract<Caller, { kind: 'vendor' }> {
     if (this.caller.kind !== 'vendor') throw new Error('only a route with access `vendor` has a vendor');
-    return this.caller;
+    return this.caller.vendorId;
   }
 
   /** The id in the path, e.g. `id('app')` for `{app_id}`. A malformed one names nothing: `not_found`. */
