@@ -165,6 +165,16 @@ async function runTests(args) {
   process.exit(runs.every(({ code }) => code === 0) ? 0 : 1);
 }
 
+/** What runs from `dist` must not lose it. */
+async function demoIsUp() {
+  try {
+    const { gateway } = JSON.parse(readFileSync(join(ROOT, '.demo', 'ports.json'), 'utf8'));
+    return (await fetch(`http://127.0.0.1:${gateway}/readyz`)).ok;
+  } catch {
+    return false;
+  }
+}
+
 const COMMANDS = {
   build,
   check: () => (build(), check()),
@@ -206,6 +216,11 @@ const COMMANDS = {
     build(),
     forward(spawn(process.execPath, ['dist/deploy/nats/main.js', ...args], { cwd: ROOT, stdio: 'inherit' }))
   ),
+  drill: async (args) => {
+    const main = join(ROOT, 'dist/deploy/drills/main.js');
+    if (!existsSync(main) || !(await demoIsUp())) build();
+    return forward(spawn(process.execPath, ['--enable-source-maps', main, ...args], { cwd: ROOT, stdio: 'inherit' }));
+  },
   docs: (args) => (build(), must('generated docs', process.execPath, ['scripts/docs.mjs', ...args])),
   test: async (args) => {
     build();

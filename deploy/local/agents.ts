@@ -11,7 +11,7 @@ import {
   type ToolName,
 } from '#stack';
 import { startInstallRegistry } from './install-registry.js';
-import { type Platform } from './platform.js';
+import { type PlatformAccess } from './platform.js';
 
 /** Programs that each kind of agent runs; they are found or brought before the agent starts. */
 export const AGENT_TOOLS: Readonly<Record<AgentKind, readonly ToolName[]>> = {
@@ -26,7 +26,7 @@ async function toolVariables(kind: AgentKind): Promise<Record<string, string>> {
 
 /** Runs `<agent> enrol` as a person on the agent's host would: the token goes in by standard input. */
 async function enrol(
-  platform: Platform,
+  platform: PlatformAccess,
   app: string,
   state: string,
   env: Record<string, string>,
@@ -53,7 +53,7 @@ async function enrol(
 const isEnrolled = (state: string): boolean => existsSync(join(state, 'identity.json'));
 
 async function startAgent(
-  platform: Platform,
+  platform: PlatformAccess,
   app: string,
   name: string,
   state: string,
@@ -71,7 +71,7 @@ async function startAgent(
 
 /** The vendor's build agent: enrolled at the first start (`token` is asked for then only), the same identity afterwards. */
 export async function startBuildAgent(
-  platform: Platform,
+  platform: PlatformAccess,
   token: () => Promise<EnrolmentToken>,
 ): Promise<RunningService> {
   const state = join(platform.dir, 'build-agent');
@@ -90,7 +90,7 @@ export interface Customer {
 
 /** A customer's account: the install agent and the install's own registry, which trusts the agent's certificate only. */
 export async function startCustomer(
-  platform: Platform,
+  platform: PlatformAccess,
   name: string,
   token: () => Promise<EnrolmentToken>,
   ports = { registry: platform.ports.installRegistry, agent: platform.ports.installAgent },

@@ -64,6 +64,9 @@ export interface Platform {
   stop(): Promise<void>;
 }
 
+/** What is needed to use a platform, whoever has started it. */
+export type PlatformAccess = Pick<Platform, 'dir' | 'ports' | 'gatewayUrl' | 'caFile' | 'operatorKey'>;
+
 /** The ports of an installation: chosen at the first start, the same ever after. */
 async function keptPorts(dir: string): Promise<Record<PortName, number>> {
   const file = join(dir, 'ports.json');

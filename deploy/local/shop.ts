@@ -14,7 +14,7 @@ import {
 } from '#contracts';
 import { pushArtifact, RegistryClient } from '#oci';
 import { keptSecret, PROJECT_ROOT } from '#stack';
-import { type Platform } from './platform.js';
+import { type Platform, type PlatformAccess } from './platform.js';
 import { gitRepositoryOf, readProduct, type Product } from './product.js';
 import { followJobs, type JobHistory } from './progress.js';
 import { RestClient } from './rest.js';
@@ -53,7 +53,7 @@ export async function shopProduct(platform: Platform): Promise<Product & { commi
 
 /** Signs the vendor up, once; later runs read the account, with its key, from the state folder. */
 export async function vendorOf(
-  platform: Platform,
+  platform: PlatformAccess,
   name: string,
 ): Promise<{ rest: RestClient; account: VendorAccount }> {
   const keys = join(platform.dir, 'keys');
