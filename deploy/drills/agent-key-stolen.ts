@@ -19,6 +19,8 @@ import { deployed, outputsAt, syncJob, type Ground } from './ground.js';
 import { absent, found, Refused, until, type Play } from './play.js';
 
 const CUT_MS = 2_000;
+/** The job statement of a revoked agent is worth nothing from then on. */
+const DEAD_MS = 5_000;
 
 /** Every subject of every contract, filled with an agent's id, and the places where NATS keeps messages. */
 function subjectsOf(agent: AgentId): string[] {
@@ -167,9 +169,14 @@ export async function agentKeyStolen(ground: Ground, play: Play): Promise<void> 
       const body = signEnvelope(PAYLOAD_TYPES.agentRenewal, renewal, thief.signer);
       return request(ground, 'POST', '/v1/agents/renew', { body });
     });
-    await play.refused('ask for a token with the job that it holds', 'stale_attempt', () =>
-      thief.tokens.requestPullToken(live.statement),
-    );
+    await play.refused('ask for a token with the job that it holds, a second later', 'stale_attempt', async () => {
+      // The scheduler's next sweep ends the attempt, half a second after the revocation at the latest.
+      const end = performance.now() + DEAD_MS;
+      while (performance.now() < end) {
+        await thief.tokens.requestPullToken(live.statement);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    });
     await play.refused('enrol again under the stolen key', 'invalid_request', async () => {
       const { token } = await enrolmentToken(rest, install);
       const body = { token, public_key: thief.signer.publicKey, version: '1.0.0' };

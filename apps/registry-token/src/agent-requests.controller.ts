@@ -41,7 +41,9 @@ export class AgentRequestsController {
   }
 
   private async pushAccess(proven: ProvenRequest, now: Date): Promise<RegistryAccess> {
-    const { agent_id: subject, vendor_id: vendorId, repository } = this.authorisation.jobOf(proven, 'build', now);
+    const job = this.authorisation.jobOf(proven, 'build', now);
+    await this.tokens.assertRunning(job);
+    const { agent_id: subject, vendor_id: vendorId, repository } = job;
     await this.registry.ensureRepository(repository, vendorId);
     return this.registry.pushAccess({ subject, repository, lifeMs: LIMITS.registryTokenMs });
   }

@@ -69,4 +69,23 @@ export class Tampering1764000000000 implements MigrationInterface {
   }
 }
 
-export const MIGRATIONS = [PullTokens1700000000001, Tampering1764000000000];
+/** Attempts that are over while their signed statements are still valid. */
+class EndedAttempts1764000000001 implements MigrationInterface {
+  readonly name = 'EndedAttempts1764000000001';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE ended_attempts (
+        job_id text PRIMARY KEY,
+        attempt integer NOT NULL,
+        ended_at timestamptz NOT NULL DEFAULT now()
+      )`);
+    await runner.query('CREATE INDEX ended_attempts_age ON ended_attempts (ended_at)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE ended_attempts');
+  }
+}
+
+export const MIGRATIONS = [PullTokens1700000000001, Tampering1764000000000, EndedAttempts1764000000001];

@@ -41,6 +41,7 @@ export class PullTokens {
         'SELECT coalesce(max(attempt), 0) AS attempt FROM pull_tokens WHERE job_id = $1',
         [job.job_id],
       );
+      await this.assertRunning(job, tx);
       const stopped = await this.tampered.stopped(tx, job.job_id, job.attempt);
       if (stopped || (newest?.attempt ?? 0) > job.attempt) throw new ImsError('stale_attempt');
       const ended = await this.endOpen(tx, 'job_id = $1', [job.job_id]);
@@ -78,9 +79,32 @@ export class PullTokens {
     return { token_id: id, token: `${id}.${secret}`, expires_at: row.expires_at.toISOString() };
   }
 
-  /** Ends what is open of a job. */
-  async revokeOf(vendorId: VendorId, jobId: JobId): Promise<TokenRow[]> {
+  /**
+   * `stale_attempt` when the scheduler has said that the attempt is over. A statement is valid for an hour, and its
+   * attempt rarely runs so long: who keeps one, after its agent was revoked say, must get nothing for it.
+   */
+  async assertRunning(
+    job: Pick<JobStatement, 'job_id' | 'attempt'>,
+    from: Pick<Tx, 'query'> = this.database,
+  ): Promise<void> {
+    const ended = await from.query('SELECT 1 FROM ended_attempts WHERE job_id = $1 AND attempt >= $2', [
+      job.job_id,
+      job.attempt,
+    ]);
+    if (ended.length > 0) throw new ImsError('stale_attempt');
+  }
+
+  /** Ends what is open of a job; an attempt that is named is over, and gets nothing any more. */
+  async revokeOf(vendorId: VendorId, jobId: JobId, attempt?: number): Promise<TokenRow[]> {
     return this.database.transaction(async (tx) => {
+      await lockJobs(tx, [jobId]);
+      if (attempt !== undefined) {
+        await tx.query(
+          `INSERT INTO ended_attempts AS e (job_id, attempt) VALUES ($1, $2)
+           ON CONFLICT (job_id) DO UPDATE SET attempt = greatest(e.attempt, excluded.attempt), ended_at = now()`,
+          [jobId, attempt],
+        );
+      }
       const ended = await this.endOpen(tx, 'vendor_id = $1 AND job_id = $2', [vendorId, jobId]);
       await tx.recordAll(ended.map((each) => factOf(each, 'token.revoked', SELF, { reason: 'the job is over' })));
       return ended;
@@ -123,6 +147,10 @@ export class PullTokens {
   /** Marks tokens that nobody redeemed in time. Safe on any number of replicas at once; returns how many. */
   async expire(): Promise<number> {
     return this.database.transaction(async (tx) => {
+      // By then no statement of such an attempt is valid any more.
+      await tx.query(`DELETE FROM ended_attempts WHERE ended_at < now() - make_interval(secs => $1)`, [
+        (2 * LIMITS.jobStatementMs) / 1000,
+      ]);
       const ended = await tx.query<TokenRow>(
         `UPDATE pull_tokens SET status = 'expired' WHERE id IN (
            SELECT id FROM pull_tokens WHERE status = 'issued' AND expires_at <= now()

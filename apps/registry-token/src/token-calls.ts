@@ -51,8 +51,8 @@ export class TokenCalls implements OnApplicationBootstrap {
   }
 
   @Serves(revokeJobTokens)
-  async revoke({ vendor_id, job_id }: RevokeJobTokens): Promise<PullTokenPage> {
-    return { data: (await this.tokens.revokeOf(vendor_id, job_id)).map(toPullToken) };
+  async revoke({ vendor_id, job_id, attempt }: RevokeJobTokens): Promise<PullTokenPage> {
+    return { data: (await this.tokens.revokeOf(vendor_id, job_id, attempt)).map(toPullToken) };
   }
 
   @Serves(getPullToken)

@@ -299,6 +299,23 @@ describe('registry-token with a real registry, broker and database', () => {
     expect((await ask({ action: 'redeem_pull_token', token: second.token })).status).toBe(200);
   });
 
+  it('gives nothing for an attempt that is over, whoever holds its statement, and goes on with the next', async () => {
+    const tokens = replicas[0]!.get(PullTokens);
+    const codeFor = async (kind: 'sync' | 'build', job_id: JobStatement['job_id'], attempt = 1): Promise<unknown> => {
+      const action = kind === 'sync' ? 'issue_pull_token' : 'issue_push_token';
+      return (await ask({ action, statement: statement(kind, { job_id, attempt }) })).body['code'];
+    };
+    for (const kind of ['sync', 'build'] as const) {
+      const job = newId('job');
+      expect(await codeFor(kind, job)).toBeUndefined();
+      await tokens.revokeOf(vendor, job, 2);
+      // The word of an earlier end may come late.
+      await tokens.revokeOf(vendor, job, 1);
+      expect([await codeFor(kind, job), await codeFor(kind, job, 2)]).toEqual(['stale_attempt', 'stale_attempt']);
+      expect(await codeFor(kind, job, 3)).toBeUndefined();
+    }
+  });
+
   it('lets a build push to its own repository and to no other', async () => {
     const { access } = await pushAccess('acme/shop/database');
     const layers = [{ mediaType: 'text/plain', bytes: Buffer.from('x') }];

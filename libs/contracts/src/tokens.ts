@@ -1,7 +1,7 @@
 import { Page, VendorScope, ListInVendor } from './catalogue.js';
 import { Envelope } from './envelope.js';
 import { ImsError } from './errors.js';
-import { Digest, IdOf, ListOf, Nested, OneOf, Optional, Text, Time } from './fields.js';
+import { Digest, IdOf, Int, ListOf, Nested, OneOf, Optional, Text, Time } from './fields.js';
 import { type InstallId, type JobId, type TokenId } from './ids.js';
 import { LIMITS } from './limits.js';
 import { call } from './message.js';
@@ -116,6 +116,8 @@ export class PullTokenRef extends VendorScope {
 }
 export class RevokeJobTokens extends VendorScope {
   @IdOf('job') job_id: JobId;
+  /** It is over: its statement, and those of earlier ones, give no right any more, whoever holds them. */
+  @Optional() @Int(1, 1_000_000) attempt?: number;
 }
 export const listPullTokens = call({
   name: 'registry_token.list',
@@ -127,7 +129,7 @@ export const listPullTokens = call({
   servedBy: 'registry-token',
   timeoutMs: 5_000,
 });
-/** Ends every token of a job that is not redeemed: the job was cancelled or its attempt is over. */
+/** An attempt is over, or its job cancelled: every token of the job that is not redeemed ends. */
 export const revokeJobTokens = call({
   name: 'registry_token.revoke',
   version: 1,

@@ -237,7 +237,7 @@ export class Transitions {
            WHERE job_id = $1 AND number = $2 AND status = 'running'`,
           [job.id, effect.attempt, effect.status, json(effect.fault)],
         );
-        if (effect.status !== 'succeeded') this.revokeTokens(tx, job);
+        this.revokeTokens(tx, job, effect.attempt);
         return;
       case 'stop_agent': {
         const { attempt, force, reason } = effect;
@@ -316,12 +316,16 @@ export class Transitions {
     });
   }
 
-  /** Best effort: a pull token of an attempt that is over ends by itself in minutes. */
-  private revokeTokens(tx: Tx, { id, vendor_id, kind }: JobRow): void {
-    if (kind === 'build') return;
+  /**
+   * What registry-token gives for the statement of an attempt that is over, also one that succeeded: nothing. Best
+   * effort: a token ends by itself in minutes, the statement in an hour.
+   */
+  private revokeTokens(tx: Tx, { id, vendor_id, kind }: JobRow, attempt: number): void {
+    if (kind !== 'sync' && kind !== 'build') return;
     tx.afterCommit(() => {
-      this.bus.call(revokeJobTokens, wire(RevokeJobTokens, { vendor_id, job_id: id })).catch((error: unknown) => {
-        this.logger.debug({ err: error, job: id }, 'pull tokens not revoked, they expire');
+      const over = wire(RevokeJobTokens, { vendor_id, job_id: id, attempt });
+      this.bus.call(revokeJobTokens, over).catch((error: unknown) => {
+        this.logger.debug({ err: error, job: id }, 'the rights of an attempt that is over are left to expire');
       });
     });
   }
