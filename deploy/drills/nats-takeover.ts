@@ -9,6 +9,7 @@ import {
   createRelease,
   ImsError,
   jobCancel,
+  jobResult,
   newId,
   PAYLOAD_TYPES,
   signEnvelope,
@@ -79,6 +80,26 @@ export async function natsTakeover(ground: Ground, play: Play): Promise<void> {
     );
     await play.refused('ask for a pull token with a job that it read', 'statement_refused', () =>
       tokensOf(other, thief).requestPullToken(foreign.envelope),
+    );
+    await play.got(
+      'say in an agent’s name that its job failed',
+      'a wrong word in the history, until the next deployment',
+      async () => {
+        const error = { code: 'agent_error', detail: 'said the attacker' };
+        const said = {
+          job_id: theirs.id,
+          attempt: grant.attempt,
+          session_id: other.sessionId,
+          outcome: 'failed',
+          error,
+          result: {},
+        } as const;
+        await owner.bus.publish(jobResult, { agent: enrolment.agent_id, job: theirs.id }, said, newId('job'));
+        await until(
+          'the job has failed',
+          async () => (await rest.get<Job>(`/v1/jobs/${theirs.id}`)).status === 'failed',
+        );
+      },
     );
     await play.got('send an agent a stop order', 'a delay: the job ends as cancelled', () =>
       stopsAJob(ground, site, owner, release),
@@ -197,7 +218,8 @@ async function asTheGateway(
     'have its own source built, released and deployed, as the gateway does',
     'ITS CODE AT THE INSTALL, unless the customer’s policy asks for approval',
     async () => {
-      const component = { name: 'evil', kind: 'external-image', image: await ground.image('evil') } as const;
+      const url = ground.source('evil', { 'main.tf': 'output "said" { value = "the attacker was here" }\n' });
+      const component = { name: 'evil', kind: 'terraform-module', source: { url } } as const;
       await bus.call(createComponent, { ...inApp, component });
       const { data } = await bus.call(createBuilds, { ...inApp, builds: { components: ['evil'] } });
       await until(
@@ -208,8 +230,8 @@ async function asTheGateway(
       const deployment = { kind: 'deploy', release_id } as const;
       await ended((await bus.call(createDeployment, { vendor_id, install_id, deployment })).id);
       const { components } = await ground.rest.get<Install>(`/v1/installs/${install_id}`);
-      if (!components.some(({ name, status }) => name === 'evil' && status === 'deployed'))
-        throw new Refused('not deployed');
+      const evil = components.find(({ name }) => name === 'evil');
+      if (evil?.outputs?.['said'] !== 'the attacker was here') throw new Refused('it did not run');
     },
   );
 }

@@ -46,6 +46,7 @@ const MUST_BE: Readonly<Record<string, readonly string[]>> = {
     'refused: play back a real job that was done -> statement_refused',
     'refused: hand an agent the real job of another install -> statement_refused',
     'refused: ask for a pull token with a job that it read -> statement_refused',
+    'got: say in an agent’s name that its job failed -> a wrong word in the history, until the next deployment',
     'got: send an agent a stop order -> a delay: the job ends as cancelled',
     'got: ask for an enrolment token of any agent, as the gateway does -> to take its place: the right one is cut off',
     'got: deploy a release of the vendor, as the gateway does -> what the vendor has released before',
