@@ -1,9 +1,13 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect } from '@jest/globals';
 import {
+  type Agent,
   type App,
   type Attempt,
+  type Deployment,
   type Event,
   type Install,
   type Job,
@@ -13,7 +17,7 @@ import {
   type Vitals,
 } from '#contracts';
 import { findChainBreak } from '#persistence';
-import { IMS_DATABASE } from '#stack';
+import { IMS_DATABASE, PROJECT_ROOT } from '#stack';
 import { type Customer } from '../../deploy/local/agents.js';
 import { type JobHistory } from '../../deploy/local/progress.js';
 import { buildAll, declareProduct, deploy, installOf, shopProduct } from '../../deploy/local/shop.js';
@@ -237,6 +241,72 @@ describe('examples/shop, from source to a running install and away again', () =>
     expect(existsSync(join(customer.state, 'components', 'database', 'terraform.tfstate'))).toBe(true);
     expect(kubeObjects().map(({ kind }) => kind)).toContain('Deployment');
   });
+
+  chapter('the customer pauses the agent on its own host, and the vendor cannot lift that', async () => {
+    const { rest } = world;
+    expect(await operator('pause', '--note', 'audit week')).toContain('paused');
+    const begun = await rest.post<Deployment>(`/v1/installs/${install.id}/deployments`, {
+      kind: 'deploy',
+      release_id: release.id,
+    });
+    const held = await until('a job is held', () => heldJob(begun, 'customer_paused'));
+    expect(held.hold?.detail).toContain('audit week');
+    const asked = await ask(rest, 'POST', `/v1/jobs/${held.id}/resume`, {});
+    expect([asked.status, asked.body['code']]).toEqual([409, 'held_by_customer']);
+    const shown = await rest.get<Agent>(`/v1/agents/${install.agent_id}`);
+    expect(JSON.stringify(shown.customer_policy)).toContain('audit week');
+    await operator('unpause');
+    expect((await ended(begun)).status).toBe('succeeded');
+  });
+
+  chapter('nothing is removed without the customer’s yes to that very plan', async () => {
+    const { rest } = world;
+    writeFileSync(join(customer.state, 'policy.yaml'), 'approve: on_delete\n', { mode: 0o600 });
+    const teardown = (): Promise<Deployment> =>
+      rest.post<Deployment>(`/v1/installs/${install.id}/deployments`, { kind: 'teardown' });
+    const objects = kubeObjects().length;
+
+    const first = await teardown();
+    const asked = await until('a plan waits', () => heldJob(first, 'awaiting_customer_approval'));
+    const digest = asked.hold?.plan_digest ?? '';
+    expect(await operator('pending')).toContain('destroy of storefront');
+    expect(await operator('plan', digest)).toContain(digest);
+    await operator('reject', digest, '--note', 'not this week');
+    expect((await ended(first)).status).toBe('failed');
+    expect((await rest.get<Job>(`/v1/jobs/${asked.id}`)).error).toMatchObject({ code: 'policy_refused' });
+    expect(kubeObjects().length).toBe(objects);
+
+    const second = await teardown();
+    const approved = new Set<string>();
+    const finished = await until('every plan has its yes', async () => {
+      for (const job of await rest.all<Job>(`/v1/jobs?deployment_id=${second.id}`)) {
+        const plan = job.hold?.plan_digest;
+        if (plan === undefined || approved.has(plan)) continue;
+        approved.add(plan);
+        await operator('approve', plan);
+      }
+      const now = await rest.get<Deployment>(`/v1/deployments/${second.id}`);
+      return now.status !== 'running' && now;
+    });
+    expect(finished.status).toBe('succeeded');
+    expect(approved.size).toBeGreaterThanOrEqual(3);
+    expect(kubeObjects()).toEqual([]);
+    expect(await operator('audit', 'verify')).toContain('unbroken');
+  });
+
+  const heldJob = async (of: Deployment, code: string): Promise<Job | undefined> =>
+    (await world.rest.all<Job>(`/v1/jobs?deployment_id=${of.id}`)).find(({ hold }) => hold?.code === code);
+  const ended = (of: Deployment): Promise<Deployment> =>
+    until('the deployment has ended', async () => {
+      const now = await world.rest.get<Deployment>(`/v1/deployments/${of.id}`);
+      return now.status !== 'running' && now;
+    });
+  /** A command of the customer's operator, on the agent's host, beside the running agent. */
+  const operator = async (...args: string[]): Promise<string> => {
+    const main = join(PROJECT_ROOT, 'dist/apps/install-agent/src/main.js');
+    const { stdout } = await promisify(execFile)(process.execPath, [main, ...args, '--state', customer.state]);
+    return stdout;
+  };
 });
 
 /** No job was begun before all that it depends on had ended. */
