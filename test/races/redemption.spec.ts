@@ -136,7 +136,7 @@ describe.each(Array.from({ length: SEEDS }, (_, i) => i + 1))('racing redemption
     for await (const { fault } of checkChains((sql, params) => world.rows(sql, [...(params ?? [])]))) {
       expect(fault).toBeUndefined();
     }
-    expect(killed).toBeGreaterThan(20);
+    expect(killed).toBeGreaterThan(5);
     await until('every job is held', () => new Set(scheduler.held.map(({ job_id }) => job_id)).size === TOKENS);
   }, 300_000);
 });
