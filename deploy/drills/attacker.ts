@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { connect, errors, type NatsConnection } from '@nats-io/transport-node';
+import { connect, errors, type MsgHdrs, type NatsConnection } from '@nats-io/transport-node';
 import {
   agentHello,
   claimJob,
@@ -180,6 +180,7 @@ interface Heard {
   readonly subject: string;
   readonly reply: string | undefined;
   readonly data: Buffer;
+  readonly headers: MsgHdrs | undefined;
 }
 
 /**
@@ -191,7 +192,8 @@ export class BrokerOwner {
 
   private constructor(readonly bus: Bus) {
     bus.connection.subscribe('>', {
-      callback: (_, { subject, reply, data }) => void this.heard.push({ subject, reply, data: Buffer.from(data) }),
+      callback: (_, { subject, reply, data, headers }) =>
+        void this.heard.push({ subject, reply, data: Buffer.from(data), headers }),
     });
   }
 
@@ -212,7 +214,8 @@ export class BrokerOwner {
       credentials: { jwt, seed },
       caFile: platform.caFile,
     });
-    const owner = new BrokerOwner(new Bus(connection));
+    // He signs as the gateway does, with the best key that he can make.
+    const owner = new BrokerOwner(new Bus(connection, { signer: { service: 'gateway', key: nkeyFromSeed(seed) } }));
     await connection.flush();
     return owner;
   }

@@ -6,7 +6,6 @@ import {
   createComponent,
   createDeployment,
   createEnrolmentToken,
-  createRelease,
   ImsError,
   jobCancel,
   jobResult,
@@ -14,10 +13,8 @@ import {
   PAYLOAD_TYPES,
   signEnvelope,
   subjectFilter,
-  type Build,
   type Deployment,
   type ErrorCode,
-  type Install,
   type Job,
   type Release,
 } from '#contracts';
@@ -179,59 +176,39 @@ async function stopsAJob({ rest }: Ground, { install }: Site, owner: BrokerOwner
 }
 
 /**
- * The services know the gateway by the subject that only it may publish to. Whoever owns the broker may publish there
- * too: so he can have the vendor's own build agent build and sign what he likes, and the job-scheduler deploy it.
+ * Whoever owns the broker may publish where only the gateway may. A call counts only when the gateway's own key has
+ * signed it: without that he could have the vendor's build agent build and sign what he likes, and deploy it.
  */
 async function asTheGateway(
   ground: Ground,
   { app, release }: Product,
-  site: Site,
+  { install }: Site,
   owner: BrokerOwner,
   play: Play,
 ): Promise<void> {
   const { vendor_id } = owner.statements()[0]?.statement ?? {};
   if (vendor_id === undefined) throw new Error('no grant went by');
   const { bus } = owner;
-  const { id: install_id, agent_id } = site.install;
+  const { id: install_id, agent_id } = install;
   const inApp = { vendor_id, app_id: app.id };
-  const ended = async (id: string): Promise<void> => {
-    const { status } = await until('the deployment has ended', async () => {
-      const now = await ground.rest.get<Deployment>(`/v1/deployments/${id}`);
-      return now.finished_at !== undefined && now;
-    });
-    if (status !== 'succeeded') throw new Refused(status);
-  };
-  await play.got(
-    'ask for an enrolment token of any agent, as the gateway does',
-    'to take its place: the right one is cut off',
-    () => bus.call(createEnrolmentToken, { vendor_id, agent_id }),
+  await play.refused('ask for an enrolment token of any agent, as the gateway does', 'forbidden', () =>
+    bus.call(createEnrolmentToken, { vendor_id, agent_id }),
   );
-  await play.got(
-    'deploy a release of the vendor, as the gateway does',
-    'what the vendor has released before',
-    async () => {
-      const deployment = { kind: 'deploy', release_id: release.id } as const;
-      await ended((await bus.call(createDeployment, { vendor_id, install_id, deployment })).id);
-    },
+  await play.refused('deploy a release of the vendor, as the gateway does', 'forbidden', () =>
+    bus.call(createDeployment, { vendor_id, install_id, deployment: { kind: 'deploy', release_id: release.id } }),
   );
-  await play.got(
-    'have its own source built, released and deployed, as the gateway does',
-    'ITS CODE AT THE INSTALL, unless the customer’s policy asks for approval',
-    async () => {
-      const url = ground.source('evil', { 'main.tf': 'output "said" { value = "the attacker was here" }\n' });
-      const component = { name: 'evil', kind: 'terraform-module', source: { url } } as const;
-      await bus.call(createComponent, { ...inApp, component });
-      const { data } = await bus.call(createBuilds, { ...inApp, builds: { components: ['evil'] } });
-      await until(
-        'it is built and signed',
-        async () => (await ground.rest.get<Build>(`/v1/builds/${data[0]?.id ?? ''}`)).status === 'succeeded',
-      );
-      const { id: release_id } = await bus.call(createRelease, { ...inApp, release: { version: '6.6.6' } });
-      const deployment = { kind: 'deploy', release_id } as const;
-      await ended((await bus.call(createDeployment, { vendor_id, install_id, deployment })).id);
-      const { components } = await ground.rest.get<Install>(`/v1/installs/${install_id}`);
-      const evil = components.find(({ name }) => name === 'evil');
-      if (evil?.outputs?.['said'] !== 'the attacker was here') throw new Refused('it did not run');
-    },
-  );
+  await play.refused('have its own source built and signed, as the gateway does', 'forbidden', async () => {
+    const url = ground.source('evil', { 'main.tf': 'output "said" { value = "the attacker was here" }\n' });
+    const component = { name: 'evil', kind: 'terraform-module', source: { url } } as const;
+    await bus.call(createComponent, { ...inApp, component });
+    await bus.call(createBuilds, { ...inApp, builds: { components: ['evil'] } });
+  });
+  await play.refused('play back a call of the gateway, byte for byte', 'forbidden', async () => {
+    const call = owner.heard.findLast(({ subject }) => subject === createEnrolmentToken.subject);
+    if (!call?.headers) throw new Error('no call of the gateway went by');
+    const { subject, data, headers } = call;
+    const answer = await bus.connection.request(subject, data, { headers, timeout: 10_000 });
+    const { error } = answer.json<{ error?: { code: ErrorCode; detail: string } }>();
+    if (error) throw ImsError.fromWire(error);
+  });
 }

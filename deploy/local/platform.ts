@@ -192,6 +192,9 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
         VENDOR_REGISTRY_URL: url('vendorRegistry'),
       },
     };
+    const callers = await Promise.all(
+      SERVICES.map(async (name) => `${name}=${nkeyFromSeed((await nats.serviceCreds(name)).seed).publicKey}`),
+    );
     const startOne = async (name: ServiceName): Promise<RunningService> => {
       const [databaseUrl, creds] = await Promise.all([postgres.provisionService(name), nats.serviceCreds(name)]);
       await keptSecret(join(keys, `${name}-nats.nk`), () => creds.seed);
@@ -203,6 +206,7 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
           NATS_CA_FILE: tls.caFile,
           NATS_JWT: creds.jwt,
           NATS_SEED_FILE: join(keys, `${name}-nats.nk`),
+          ...(name === 'gateway' ? {} : { CALLER_KEYS: callers.join(',') }),
           HTTP_HOST: '127.0.0.1',
           HTTP_PORT: String(ports[name]),
           ...environment[name],

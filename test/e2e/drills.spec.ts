@@ -48,9 +48,10 @@ const MUST_BE: Readonly<Record<string, readonly string[]>> = {
     'refused: ask for a pull token with a job that it read -> statement_refused',
     'got: say in an agent’s name that its job failed -> a wrong word in the history, until the next deployment',
     'got: send an agent a stop order -> a delay: the job ends as cancelled',
-    'got: ask for an enrolment token of any agent, as the gateway does -> to take its place: the right one is cut off',
-    'got: deploy a release of the vendor, as the gateway does -> what the vendor has released before',
-    'got: have its own source built, released and deployed, as the gateway does -> ITS CODE AT THE INSTALL, unless the customer’s policy asks for approval',
+    'refused: ask for an enrolment token of any agent, as the gateway does -> forbidden',
+    'refused: deploy a release of the vendor, as the gateway does -> forbidden',
+    'refused: have its own source built and signed, as the gateway does -> forbidden',
+    'refused: play back a call of the gateway, byte for byte -> forbidden',
   ],
   'registry-tampered': [
     'refused: alter a layer in the vendor’s registry -> digest_mismatch',

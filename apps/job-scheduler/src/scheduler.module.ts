@@ -62,6 +62,7 @@ export class SchedulerModule {
           jwt: config.NATS_JWT,
           seed: config.NATS_SEED,
           ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
+          callerKeys: config.CALLER_KEYS,
         }),
       ],
       providers: [{ provide: SchedulerConfig, useValue: config }, Relay, ...CATALOGUE, ...AGENTS, ...ENGINE],

@@ -8,6 +8,8 @@ export class RegistryTokenConfig {
   @EnvSecret() NATS_SEED: string;
   /** PEM of the private CA of the NATS servers. */
   @EnvText({ optional: true }) NATS_CA_FILE?: string;
+  /** `gateway=U…,job-scheduler=U…,registry-token=U…`: public halves of NATS_SEED of the services whose calls count. */
+  @EnvText({ optional: true }) CALLER_KEYS?: string;
   @EnvText({ default: '127.0.0.1' }) HTTP_HOST: string;
   /** 0: any free port; it is in the `ready` log line. */
   @EnvInt({ default: 8083, min: 0, max: 65_535 }) HTTP_PORT: number;

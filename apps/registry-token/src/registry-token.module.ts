@@ -28,6 +28,7 @@ export class RegistryTokenModule {
           jwt: config.NATS_JWT,
           seed: config.NATS_SEED,
           ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
+          callerKeys: config.CALLER_KEYS,
         }),
       ],
       providers: [

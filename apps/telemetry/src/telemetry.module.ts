@@ -22,6 +22,7 @@ export class TelemetryModule {
           jwt: config.NATS_JWT,
           seed: config.NATS_SEED,
           ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
+          callerKeys: config.CALLER_KEYS,
         }),
       ],
       providers: [{ provide: TelemetryConfig, useValue: config }, Logs, History, AgentVitals],

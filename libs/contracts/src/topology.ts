@@ -97,6 +97,8 @@ export const HEADERS = {
   contract: 'Ims-Contract',
   requestId: 'Ims-Request-Id',
   traceparent: 'traceparent',
+  /** A call between services: who calls, and the proof that a broker cannot make. */
+  caller: 'Ims-Caller',
   /** Who caused a call between services: `key:<id>`, `operator`. Agents cannot send such calls. */
   actor: 'Ims-Actor',
   deadCode: 'Ims-Dead-Code',

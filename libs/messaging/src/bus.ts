@@ -1,6 +1,7 @@
 import { jetstream, type JetStreamClient } from '@nats-io/jetstream';
 import { errors, headers, type NatsConnection } from '@nats-io/transport-node';
 import {
+  HEADERS,
   ImsError,
   parse,
   subjectFilter,
@@ -14,6 +15,7 @@ import {
   type WireError,
 } from '#contracts';
 import { createLogger, runInContext } from '#platform';
+import { signCall, type CallerSigner } from './callers.js';
 import { linkOf } from './link.js';
 import { checkSize, contextOf, decode, encode, headersFor, labelOf, type MessageContext } from './wire.js';
 
@@ -48,13 +50,15 @@ function failure(thrown: unknown, what: string, whenNobody: string): ImsError {
 export class Bus {
   readonly #stream: JetStreamClient;
   readonly #onMissingStream: () => void;
+  readonly #signer: CallerSigner | undefined;
 
   constructor(
     readonly connection: NatsConnection,
-    options: { readonly onMissingStream?: () => void } = {},
+    options: { readonly onMissingStream?: () => void; readonly signer?: CallerSigner } = {},
   ) {
     this.#stream = jetstream(connection);
     this.#onMissingStream = options.onMissingStream ?? (() => undefined);
+    this.#signer = options.signer;
   }
 
   /**
@@ -67,7 +71,11 @@ export class Bus {
     const sent = headersFor(contract);
     let answer: Reply;
     try {
-      const send = (timeout: number) => this.connection.request(subject, data, { timeout, headers: sent });
+      const send = (timeout: number) => {
+        // Anew for each try: one that was seen before is refused.
+        if (this.#signer) sent.set(HEADERS.caller, signCall(this.#signer, subject, data));
+        return this.connection.request(subject, data, { timeout, headers: sent });
+      };
       answer = (await linkOf(this.connection).request(contract.timeoutMs, send)).json<Reply>();
     } catch (thrown) {
       throw failure(thrown, `${contract.servedBy} (${contract.name})`, 'nobody answers');

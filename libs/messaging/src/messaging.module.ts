@@ -4,9 +4,11 @@ import { type NatsConnection } from '@nats-io/transport-node';
 import { CONTRACTS, inboxPrefix, type AnyContract, type ServiceName } from '#contracts';
 import { createLogger, Lifecycle, Metrics, ServiceHealth, withTimeout } from '#platform';
 import { Bus, RawPublisher } from './bus.js';
+import { CallerCheck } from './callers.js';
 import { connectNats } from './connection.js';
 import { checkHandlers, findHandlers, type BoundHandler } from './handlers.js';
 import { linkOf } from './link.js';
+import { nkeyFromSeed } from './nkeys.js';
 import { observerOf } from './observer.js';
 import { Responder } from './responder.js';
 import { CONSUMER_DEFAULTS, StreamConsumer, type ConsumerOptions } from './stream-consumer.js';
@@ -21,6 +23,11 @@ export interface MessagingOptions {
   readonly jwt: string;
   readonly seed: string;
   readonly caFile?: string;
+  /**
+   * `gateway=U…,job-scheduler=U…`: calls between services count only when one of these has signed them. Undefined:
+   * whoever may publish to the subject is believed, so the owner of the broker can speak as the gateway.
+   */
+  readonly callerKeys?: string | undefined;
   /** Contracts that name the service but are not handled by a decorated method, e.g. signals heard by `Bus.onSignal`. */
   readonly unhandled?: readonly AnyContract[];
   /** Copies of each stream: 1 on a single server, 3 in a cluster. Undefined: existing streams keep what they have. */
@@ -98,9 +105,12 @@ class MessagingRuntime implements OnApplicationBootstrap {
   }
 
   #bind(connection: NatsConnection, handlers: readonly BoundHandler[]): void {
-    const { service } = this.options;
+    const { service, callerKeys } = this.options;
+    const serves = handlers.some(({ contract }) => contract.type === 'call');
+    if (serves && callerKeys === undefined) log.warn('CALLER_KEYS is not set: callers are proven by the broker alone');
+    const callers = callerKeys === undefined ? undefined : new CallerCheck(callerKeys);
     const observe = observerOf(this.metrics);
-    const responder = new Responder(connection, service, observe);
+    const responder = new Responder(connection, service, observe, callers);
     const consumers = declaredConsumers().flatMap((durable) => {
       const own = handlers.filter(({ contract }) => contract.type === 'stream' && contract.stream === durable.stream);
       if (durable.service !== service || own.length === 0) return [];
@@ -165,7 +175,10 @@ export class MessagingModule {
           provide: Bus,
           inject: [NATS_CONNECTION, Topology],
           useFactory: (connection: NatsConnection, topology: Topology) =>
-            new Bus(connection, { onMissingStream: () => void topology.ensure().catch(() => undefined) }),
+            new Bus(connection, {
+              onMissingStream: () => void topology.ensure().catch(() => undefined),
+              signer: { service: options.service, key: nkeyFromSeed(options.seed) },
+            }),
         },
         { provide: RawPublisher, inject: [Bus], useFactory: (bus: Bus) => new RawPublisher(bus) },
         MessagingRuntime,

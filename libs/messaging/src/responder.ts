@@ -1,6 +1,7 @@
 import { type Msg, type NatsConnection, type Subscription } from '@nats-io/transport-node';
 import {
   AGENT_KINDS,
+  HEADERS,
   ImsError,
   inboxPrefix,
   SERVICES,
@@ -13,6 +14,7 @@ import {
 } from '#contracts';
 import { createLogger, runInContext } from '#platform';
 import { type Reply } from './bus.js';
+import { type CallerCheck } from './callers.js';
 import { type BoundHandler } from './handlers.js';
 import { linkOf } from './link.js';
 import { type Observe } from './observer.js';
@@ -41,6 +43,8 @@ export class Responder {
     private readonly connection: NatsConnection,
     private readonly service: ServiceName,
     private readonly observe: Observe,
+    /** Undefined: callers are proven by the broker alone. */
+    private readonly callers?: CallerCheck,
   ) {}
 
   /** Calls go to one replica each (queue group = the service); signals go to every replica. */
@@ -93,6 +97,7 @@ export class Responder {
     const request = contextOf(contract, message.headers);
     const reply = await runInContext(request, async (): Promise<Reply> => {
       try {
+        this.callers?.check(contract, message, message.headers?.get(HEADERS.caller));
         const body = decode(contract, message.data, parts);
         const value = await handler.invoke(body, { parts, ...request, deliveries: 1 });
         return { ok: true, value };
