@@ -73,7 +73,8 @@ export class Bus {
     try {
       const send = (timeout: number) => {
         // Anew for each try: one that was seen before is refused.
-        if (this.#signer) sent.set(HEADERS.caller, signCall(this.#signer, subject, data));
+        if (this.#signer)
+          sent.set(HEADERS.caller, signCall(this.#signer, { subject, data, actor: sent.get(HEADERS.actor) }));
         return this.connection.request(subject, data, { timeout, headers: sent });
       };
       answer = (await linkOf(this.connection).request(contract.timeoutMs, send)).json<Reply>();

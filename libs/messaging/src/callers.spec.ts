@@ -8,11 +8,12 @@ const KEYS = `gateway=${gateway.publicKey},gateway=${next.publicKey}, telemetry=
 const contract = createEnrolmentToken as unknown as Call<object, object>;
 const { subject } = contract;
 const data = Buffer.from('{"agent_id":"a"}');
+const actor = 'key:key_01';
 const now = 1_800_000_000_000;
 const proof = (signer = gateway, service: 'gateway' | 'telemetry' = 'gateway'): string =>
-  signCall({ service, key: signer }, subject, data, now);
+  signCall({ service, key: signer }, { subject, data, actor }, now);
 const check =
-  (header: string | undefined, message = { subject, data }, at = now) =>
+  (header: string | undefined, message = { subject, data, actor }, at = now) =>
   (): void =>
     new CallerCheck(KEYS).check(contract, message, header, at);
 
@@ -33,8 +34,9 @@ describe('a call between services', () => {
       check(proof(thief).replace(thief.publicKey, gateway.publicKey)),
       'changed',
     ],
-    ['with another body', check(proof(), { subject, data: Buffer.from('{"agent_id":"b"}') }), 'changed'],
-    ['on another subject', check(proof(), { subject: `${subject}x`, data }), 'changed'],
+    ['with another body', check(proof(), { subject, actor, data: Buffer.from('{"agent_id":"b"}') }), 'changed'],
+    ['on another subject', check(proof(), { subject: `${subject}x`, data, actor }), 'changed'],
+    ['in the name of another key', check(proof(), { subject, data, actor: 'key:key_02' }), 'changed'],
     ['with another time', check(proof().replace(String(now), String(now + 1))), 'changed'],
     ['too late', check(proof(), undefined, now + LIMITS.requestSkewMs + 1), 'old'],
     ['with a time that is none', check(proof().replace(String(now), 'x')), 'changed'],
@@ -46,9 +48,11 @@ describe('a call between services', () => {
   it('counts once', () => {
     const checks = new CallerCheck(KEYS);
     const first = proof();
-    checks.check(contract, { subject, data }, first, now);
-    expect(() => checks.check(contract, { subject, data }, first, now + LIMITS.requestSkewMs)).toThrow('played back');
-    checks.check(contract, { subject, data }, proof(), now);
+    checks.check(contract, { subject, data, actor }, first, now);
+    expect(() => checks.check(contract, { subject, data, actor }, first, now + LIMITS.requestSkewMs)).toThrow(
+      'played back',
+    );
+    checks.check(contract, { subject, data, actor }, proof(), now);
   });
 
   it('of an agent is proven by its subject, as before', () => {

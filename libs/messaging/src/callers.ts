@@ -8,19 +8,26 @@ export interface CallerSigner {
   readonly service: ServiceName;
   readonly key: Signer;
 }
+/** What a proof covers. */
+export interface ProvenCall {
+  readonly subject: string;
+  readonly data: Uint8Array;
+  /** Who caused it, as the header says: facts name him. */
+  readonly actor?: string | undefined;
+}
 type CallerKeys = ReadonlyMap<string, ServiceName>;
 
 /** A memory of so many calls is a flood; then the oldest are forgotten. */
 const REMEMBERED = 100_000;
 
-/** What is signed: for whom, when, once, on which subject, and every byte of the body. */
-const signedBytes = (head: readonly string[], subject: string, body: Uint8Array): Buffer =>
-  Buffer.concat([Buffer.from(`ims-call-1\n${[...head, subject].join('\n')}\n`), body]);
+/** What is signed: for whom, when, once, on which subject, caused by whom, and every byte of the body. */
+const signedBytes = (head: readonly string[], { subject, actor = '', data }: ProvenCall): Buffer =>
+  Buffer.concat([Buffer.from(`ims-call-1\n${[...head, subject, actor].join('\n')}\n`), data]);
 
 /** The proof of one call as one header: service, key, time, nonce, signature. */
-export function signCall({ service, key }: CallerSigner, subject: string, body: Uint8Array, now = Date.now()): string {
+export function signCall({ service, key }: CallerSigner, call: ProvenCall, now = Date.now()): string {
   const head = [service, key.publicKey, String(now), randomBytes(12).toString('base64url')];
-  return [...head, Buffer.from(key.sign(signedBytes(head, subject, body))).toString('base64url')].join(' ');
+  return [...head, Buffer.from(key.sign(signedBytes(head, call))).toString('base64url')].join(' ');
 }
 
 /** `gateway=U…,job-scheduler=U…`: a service may be there twice, during a change of its key. Throws what is wrong. */
@@ -50,12 +57,7 @@ export class CallerCheck {
   }
 
   /** Throws `forbidden`. Calls of agents are not its business: their subjects and job statements are. */
-  check(
-    contract: Call<object, object>,
-    message: { readonly subject: string; readonly data: Uint8Array },
-    header: string | undefined,
-    now = Date.now(),
-  ): void {
+  check(contract: Call<object, object>, call: ProvenCall, header: string | undefined, now = Date.now()): void {
     if (AGENT_KINDS.some((kind) => contract.from.includes(kind))) return;
     const refuse = (why: string): ImsError => new ImsError('forbidden', `${labelOf(contract)}: the call ${why}`);
     const [service = '', key = '', at = '', nonce = '', signature = ''] = (header ?? '').split(' ');
@@ -63,7 +65,7 @@ export class CallerCheck {
     const known = this.#keys.get(key);
     if (known === undefined || known !== service || !contract.from.includes(known))
       throw refuse(`is not signed by ${contract.from.join(' or ')}`);
-    const bytes = signedBytes([service, key, at, nonce], message.subject, message.data);
+    const bytes = signedBytes([service, key, at, nonce], call);
     if (!verifyNkey(key, bytes, Buffer.from(signature, 'base64url'))) throw refuse('was changed on its way');
     if (!(Math.abs(now - Number(at)) <= LIMITS.requestSkewMs)) throw refuse('is old: do the clocks agree?');
     this.#forget(now);

@@ -97,7 +97,12 @@ export class Responder {
     const request = contextOf(contract, message.headers);
     const reply = await runInContext(request, async (): Promise<Reply> => {
       try {
-        this.callers?.check(contract, message, message.headers?.get(HEADERS.caller));
+        const { subject, data, headers } = message;
+        this.callers?.check(
+          contract,
+          { subject, data, actor: headers?.get(HEADERS.actor) },
+          headers?.get(HEADERS.caller),
+        );
         const body = decode(contract, message.data, parts);
         const value = await handler.invoke(body, { parts, ...request, deliveries: 1 });
         return { ok: true, value };
