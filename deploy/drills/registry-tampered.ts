@@ -140,7 +140,7 @@ export async function registryTampered(ground: Ground, play: Play): Promise<void
       outcomeOf(end(first, 'sync', 'blob')),
     );
     await play.refused('replace a manifest there', 'digest_mismatch', () => outcomeOf(end(first, 'sync', 'manifest')));
-    await play.refused('swap the signature for one by another key, which says the same', 'signature_invalid', () =>
+    await play.refused('swap the signature for one by another key, which says the same', 'signature_untrusted', () =>
       outcomeOf(end(first, 'sync', 'signature')),
     );
     await play.refused('have any of these applied', 'its apply is skipped', () =>
@@ -187,7 +187,7 @@ export async function registryTampered(ground: Ground, play: Play): Promise<void
       const third = await jobs();
       for (const name of ['blob', 'manifest', 'tagged', 'module']) await outcomeOf(end(third, 'apply', name));
       const { code } = end(third, 'sync', 'signature').error ?? {};
-      if (code !== 'signature_invalid') throw new Refused(code ?? 'the swapped signature passed');
+      if (code !== 'signature_untrusted') throw new Refused(code ?? 'the swapped signature passed');
     });
   } finally {
     await open.stop();

@@ -56,7 +56,7 @@ const MUST_BE: Readonly<Record<string, readonly string[]>> = {
   'registry-tampered': [
     'refused: alter a layer in the vendor’s registry -> digest_mismatch',
     'refused: replace a manifest there -> digest_mismatch',
-    'refused: swap the signature for one by another key, which says the same -> signature_invalid',
+    'refused: swap the signature for one by another key, which says the same -> signature_untrusted',
     'refused: have any of these applied -> its apply is skipped',
     'refused: put an artifact of its own under the release’s tag -> jobs name digests, never tags',
     'refused: alter the module in the install’s own registry, after it was checked -> digest_mismatch',

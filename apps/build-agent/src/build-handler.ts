@@ -11,7 +11,7 @@ import {
   type JsonObject,
   type RegistryAccess,
 } from '#contracts';
-import { builderIdOf, buildTypeOf } from '#domain';
+import { builderIdOf, buildTypeOf, type ExternalParameters } from '#domain';
 import {
   attestArtifact,
   authorizationOf,
@@ -174,25 +174,18 @@ function provenanceOf(step: StepContext, digest: string): Provenance {
     ...(url ? [{ uri: url, digest: commitDigest(commit) }] : []),
     ...(image ? [{ uri: image, digest: { sha256: commit.replace('sha256:', '') } }] : []),
   ];
+  const externalParameters: ExternalParameters = {
+    app: statement.app_name,
+    component: statement.component.name,
+    kind: statement.component.kind,
+    source_commit: commit,
+    ...(dockerfile ? { dockerfile } : {}),
+    ...(source ? { source: { url, ref: source.ref ?? 'HEAD', directory: source.directory ?? '.' } } : {}),
+    ...(image ? { image } : {}),
+  };
   return {
     buildType: buildTypeOf(statement.component.kind),
-    externalParameters: {
-      app: statement.app_name,
-      component: statement.component.name,
-      kind: statement.component.kind,
-      source_commit: commit,
-      ...(dockerfile ? { dockerfile } : {}),
-      ...(source
-        ? {
-            source: {
-              url,
-              ref: source.ref ?? 'HEAD',
-              directory: source.directory ?? '.',
-            },
-          }
-        : {}),
-      ...(image ? { image } : {}),
-    },
+    externalParameters,
     resolvedDependencies: dependencies,
     builderId: builderIdOf(statement.vendor_id),
   };

@@ -6,6 +6,7 @@ import { ImsError, type JsonObject } from '#contracts';
 import {
   accessSource,
   copyFrom,
+  isSignatureFault,
   remembering,
   registrySource,
   secretsOf,
@@ -52,7 +53,7 @@ export class SyncHandler implements JobHandler {
       await verifyProvenance(step, this.identity.enrolment, registrySource(here));
       return { present: true };
     } catch (error) {
-      if (!(error instanceof ImsError) || error.code !== 'signature_invalid') throw error;
+      if (!isSignatureFault(error)) throw error;
       return { present: false };
     }
   }

@@ -1,6 +1,6 @@
 import { type StepContext } from '#agent-kit';
 import { ImsError, type Artifact, type Enrolment } from '#contracts';
-import { builderIdOf, buildTypeOf } from '#domain';
+import { builderIdOf, buildTypeOf, EXTERNAL_PARAMETERS } from '#domain';
 import { verifyFrom, type ArtifactSource } from '#oci';
 
 export function artifactOf({ statement }: StepContext): Artifact {
@@ -19,7 +19,7 @@ export async function verifyProvenance(
 ): Promise<void> {
   const { statement, signal } = step;
   const { digest } = artifactOf(step);
-  if (keys.length === 0) throw new ImsError('signature_invalid', 'no key of the vendor is known here yet');
+  if (keys.length === 0) throw new ImsError('signature_untrusted', 'no key of the vendor is known here yet');
   await verifyFrom(from, {
     digest,
     publicKeyPem: keys,
@@ -33,6 +33,9 @@ export async function verifyProvenance(
           app: statement.app_name,
           source_commit: statement.source_commit,
         };
+        // What this version does not know may change what was built in a way that it cannot judge.
+        const unknown = Object.keys(built).find((name) => !(EXTERNAL_PARAMETERS as readonly string[]).includes(name));
+        if (unknown !== undefined) return `it was built with the parameter ${unknown}, which is not known here`;
         const wrong = Object.entries(expected).find(([name, value]) => value !== undefined && built[name] !== value);
         return wrong && `it was built with another ${wrong[0]} than the job says`;
       },

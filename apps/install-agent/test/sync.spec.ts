@@ -79,19 +79,25 @@ describe('sync', () => {
   });
 
   const other = createSigningKey().privateKeyPem;
-  const refused: [string, Claims, RegExp][] = [
-    ["another vendor's key", { key: other }, /wrong key/],
-    ['another builder', { builder: 'https://vendor-cloud.dev/build-agent/ven_other' }, /^builder/],
-    ['another component', { component: 'other' }, /component/],
-    ['another app', { app: 'other' }, /app/],
-    ['another commit', { commit: 'd'.repeat(40) }, /source_commit/],
-    ['another kind of build', { kind: 'helm-chart' }, /build of type/],
+  const refused: [string, Claims, string, RegExp][] = [
+    ["another vendor's key", { key: other }, 'signature_untrusted', /wrong key/],
+    [
+      'another builder',
+      { builder: 'https://vendor-cloud.dev/build-agent/ven_other' },
+      'provenance_refused',
+      /^builder/,
+    ],
+    ['another component', { component: 'other' }, 'provenance_refused', /component/],
+    ['another app', { app: 'other' }, 'provenance_refused', /app/],
+    ['another commit', { commit: 'd'.repeat(40) }, 'provenance_refused', /source_commit/],
+    ['a parameter that it does not know', { parameters: { sandbox: 'off' } }, 'provenance_refused', /sandbox/],
+    ['another kind of build', { kind: 'helm-chart' }, 'provenance_refused', /build of type/],
   ];
-  it.each(refused)('refuses %s, and copies nothing', async (_, claims, why) => {
+  it.each(refused)('refuses %s, and copies nothing', async (_, claims, code, why) => {
     const name = newName();
     const artifact = await inVendor(name, MANIFEST, claims);
     const failure = await attempt(name, artifact).failure();
-    expect(failure).toMatchObject({ code: 'signature_invalid', detail: expect.stringMatching(why) as string });
+    expect(failure).toMatchObject({ code, detail: expect.stringMatching(why) as string });
     expect(await isHere(name, artifact.digest)).toBe(false);
   });
 
@@ -105,7 +111,7 @@ describe('sync', () => {
       layers: [{ mediaType: 'text/plain', bytes: Buffer.from('evil') }],
     });
     const failure = await attempt(name, { ...signed, digest }).failure();
-    expect(failure).toMatchObject({ code: 'signature_invalid', detail: expect.stringMatching(/^missing/) as string });
+    expect(failure).toMatchObject({ code: 'signature_missing', detail: expect.stringMatching(/^missing/) as string });
     expect(await isHere(name, digest)).toBe(false);
   });
 });
@@ -122,7 +128,7 @@ describe('before a byte is used', () => {
     );
     const order = orderOf(world, { kind: 'apply', name, component: 'kubernetes-manifests', artifact });
     const applied = new Attempt(world.dir, world.apply, order);
-    expect(await applied.failure()).toMatchObject({ code: 'signature_invalid' });
+    expect(await applied.failure()).toMatchObject({ code: 'signature_untrusted' });
     expect(applied.commands).toEqual([]);
     expect(world.kube.requests()).toEqual([]);
   });

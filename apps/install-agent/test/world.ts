@@ -48,6 +48,7 @@ export interface Claims {
   readonly app?: string;
   readonly component?: string;
   readonly commit?: string;
+  readonly parameters?: JsonObject;
 }
 
 export interface World {
@@ -188,6 +189,7 @@ export async function publish(
         component: claims.component ?? name,
         app: claims.app ?? APP,
         source_commit: claims.commit ?? COMMIT,
+        ...claims.parameters,
       },
     },
   });

@@ -259,11 +259,35 @@ export const ERRORS = {
     title: 'The bytes do not have the digest that was asked for.',
     next: 'Treat the registry as damaged or tampered with.',
   },
+  signature_missing: {
+    status: 403,
+    retry: 'human',
+    title: 'The artifact has no signature.',
+    next: 'Build it again; if it was built here, find out who removed its signature from the registry.',
+  },
+  signature_untrusted: {
+    status: 403,
+    retry: 'human',
+    title: 'The artifact is signed with a key that is not the vendor’s.',
+    next: 'Do not deploy it; if the vendor has a new build agent, enrol the install agent again to pin its key.',
+  },
   signature_invalid: {
     status: 403,
     retry: 'human',
-    title: 'The artifact is not signed by the vendor.',
-    next: 'Do not deploy it; build it again with the vendor key.',
+    title: 'The signature does not belong to what it says.',
+    next: 'Do not deploy it: treat the registry as tampered with, and build it again.',
+  },
+  signature_swapped: {
+    status: 403,
+    retry: 'human',
+    title: 'The signature is about another artifact.',
+    next: 'Do not deploy it: treat the registry as tampered with.',
+  },
+  provenance_refused: {
+    status: 403,
+    retry: 'human',
+    title: 'The vendor signed it, but it was not built as this job needs it.',
+    next: 'Read what differs in `detail`; build the component again and make a new release.',
   },
   registry_unavailable: {
     status: 503,

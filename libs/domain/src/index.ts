@@ -36,7 +36,13 @@ export { judgeRenewal, selfFenceAt, type Lease, type LeaseClaim, type LeaseVerdi
 export { waitingReason, type WaitingFacts } from './waiting.js';
 export { checkDeclarations, resolveInputs, type DeclaredInput } from './inputs.js';
 export { checkComponentSpec, graphComponent } from './component.js';
-export { builderIdOf, buildTypeOf, isImageReference } from './provenance.js';
+export {
+  builderIdOf,
+  buildTypeOf,
+  EXTERNAL_PARAMETERS,
+  type ExternalParameters,
+  isImageReference,
+} from './provenance.js';
 export {
   CustomerPolicy,
   decidePlan,

@@ -49,6 +49,7 @@ export {
   signBundle,
   type ArtifactSigner,
   type SignatureFault,
+  isSignatureFault,
 } from './signing.js';
 export {
   attestArtifact,

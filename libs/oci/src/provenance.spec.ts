@@ -21,6 +21,7 @@ import {
   type ImageManifest,
   type Provenance,
   type RegistryClient,
+  isSignatureFault,
 } from './index.js';
 import { uploadArtifact } from './artifact.js';
 import { putReferrer } from './referrers.js';
@@ -65,7 +66,8 @@ const verify = (
 
 const detailOf = async (promise: Promise<unknown>): Promise<string> => {
   const failure = await failureOf(promise);
-  return failure?.code === 'signature_invalid' ? (failure.detail.split(':')[0] ?? '') : (failure?.code ?? 'verified');
+  const judged: boolean = isSignatureFault(failure);
+  return judged ? (failure?.detail.split(':')[0] ?? '') : (failure?.code ?? 'verified');
 };
 
 /** Attaches any bytes as if they were a bundle. */

@@ -4,7 +4,15 @@ import { registrySource, type ArtifactSource } from './copy.js';
 import { hexOf, isIndex, isRecord, type Descriptor, type FetchedManifest } from './descriptor.js';
 import { putReferrer, type ArtifactAddress } from './referrers.js';
 import { type Call } from './session.js';
-import { BUNDLE_MEDIA_TYPE, fault, openBundle, signBundle, type ArtifactSigner } from './signing.js';
+import {
+  BUNDLE_MEDIA_TYPE,
+  fault,
+  isSignatureFault,
+  SIGNATURE_CHECKS,
+  openBundle,
+  signBundle,
+  type ArtifactSigner,
+} from './signing.js';
 
 export const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
 export const PROVENANCE_TYPE = 'https://slsa.dev/provenance/v1';
@@ -114,7 +122,7 @@ export function verifyArtifact(job: ArtifactAddress & Verification): Promise<Pro
 
 /**
  * The provenance of an artifact, when one of its referrers is a statement about exactly this digest, signed with a
- * trusted key, by this builder. Throws `signature_invalid`; the detail begins with the check that failed (`missing referrer`,
+ * trusted key, by this builder. Throws by the check that failed, which the detail begins with (`missing referrer`,
  * `wrong key`, `altered payload`, `swapped subject`, `predicate type`, `builder`, …), of the referrer that came
  * furthest. Reads manifests and bundles only, never the artifact's blobs.
  */
@@ -125,23 +133,13 @@ export async function verifyFrom(source: ArtifactSource, job: Verification): Pro
     try {
       return checkBundle(bundle, job);
     } catch (error) {
-      if (!(error instanceof ImsError) || error.code !== 'signature_invalid') throw error;
-      const step = STEPS.findIndex((name) => error.detail.startsWith(name));
+      if (!isSignatureFault(error)) throw error;
+      const step = SIGNATURE_CHECKS.findIndex((name) => error.detail.startsWith(name));
       if (step > reached) [reached, furthest] = [step, error];
     }
   }
   throw furthest;
 }
-
-const STEPS = [
-  'malformed bundle',
-  'wrong key',
-  'altered payload',
-  'swapped subject',
-  'predicate type',
-  'builder',
-  'provenance',
-];
 
 function checkBundle(bundle: Buffer, job: Verification): ProvenanceStatement {
   const payload = openBundle(bundle, [job.publicKeyPem].flat(), PAYLOAD_TYPE);

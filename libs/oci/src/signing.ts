@@ -1,5 +1,5 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
-import { ImsError } from '#contracts';
+import { ImsError, type ErrorCode } from '#contracts';
 import {
   bundleFromJSON,
   bundleToJSON,
@@ -18,16 +18,24 @@ export interface ArtifactSigner {
 /** Media type of a sigstore bundle, also the artifactType of a referrer that holds one. */
 export const BUNDLE_MEDIA_TYPE = BUNDLE_V03_MEDIA_TYPE;
 
-/** What a check of a signature can find wrong, in the order of the checks. The detail of `signature_invalid` begins with it. */
-export type SignatureFault =
-  | 'missing referrer'
-  | 'malformed bundle'
-  | 'wrong key'
-  | 'altered payload'
-  | 'swapped subject'
-  | 'predicate type'
-  | 'builder'
-  | 'provenance';
+/** What a check of a signature can find wrong, in the order of the checks, and its code. The detail begins with it. */
+const FAULTS = {
+  'missing referrer': 'signature_missing',
+  'malformed bundle': 'signature_invalid',
+  'wrong key': 'signature_untrusted',
+  'altered payload': 'signature_invalid',
+  'swapped subject': 'signature_swapped',
+  'predicate type': 'provenance_refused',
+  builder: 'provenance_refused',
+  provenance: 'provenance_refused',
+} as const satisfies Record<string, ErrorCode>;
+export type SignatureFault = keyof typeof FAULTS;
+/** The checks, in their order. */
+export const SIGNATURE_CHECKS = Object.keys(FAULTS) as SignatureFault[];
+
+/** True for what a check of a signature found, whichever check it was. */
+export const isSignatureFault = (error: unknown): error is ImsError =>
+  error instanceof ImsError && (Object.values(FAULTS) as string[]).includes(error.code);
 
 /** A new ECDSA P-256 key pair (PKCS#8 and SPKI PEM). */
 export function createSigningKey(): { readonly privateKeyPem: string; readonly publicKeyPem: string } {
@@ -78,7 +86,7 @@ function preAuthEncoding(payloadType: string, payload: Buffer): Buffer {
 
 /**
  * The payload of a bundle, when one of the trusted public keys has signed exactly that payload under exactly that type.
- * Throws `signature_invalid` with the fault first: malformed bundle, wrong key (the bundle names another), altered
+ * Throws by the fault, which the detail begins with: malformed bundle, wrong key (the bundle names another), altered
  * payload (no signature of the named key over these bytes).
  */
 export function openBundle(bundleJson: Buffer, trustedKeyPems: readonly string[], payloadType: string): Buffer {
@@ -113,7 +121,7 @@ export function openBundle(bundleJson: Buffer, trustedKeyPems: readonly string[]
 }
 
 export function fault(which: SignatureFault, why: string, cause?: unknown): ImsError {
-  return new ImsError('signature_invalid', `${which}: ${why}`, [], cause === undefined ? {} : { cause });
+  return new ImsError(FAULTS[which], `${which}: ${why}`, [], cause === undefined ? {} : { cause });
 }
 
 function p256(load: () => KeyObject, kind: 'private' | 'public'): KeyObject {
