@@ -113,7 +113,8 @@ export async function enrolled(ground: Ground, install: Install): Promise<Impost
   return impostor(seed, enrolment, ground.platform.caFile);
 }
 
-async function impostor(seed: string, enrolment: Enrolment, caFile: string): Promise<Impostor> {
+/** With a key and what its enrolment gave, wherever he has them from. */
+export async function impostor(seed: string, enrolment: Enrolment, caFile: string): Promise<Impostor> {
   const signer = nkeyFromSeed(seed);
   const agent = enrolment.agent_id;
   const sessionId = randomUUID();

@@ -310,7 +310,7 @@ describe('what is wrong is refused at the right place, and nothing is left half 
         const sync = (await rest.all<Job>(`/v1/jobs?deployment_id=${deployment.id}`)).find(
           ({ kind }) => kind === 'sync',
         );
-        const { statement } = await agent.claim(sync!.id);
+        const { statement } = (await agent.claim(sync!.id)).grant;
 
         // The job's statement names the only key that may ask; a copy of it is of no use to another agent.
         await expect(thief.tokens.requestPullToken(statement)).rejects.toMatchObject({ code: 'statement_refused' });

@@ -17,11 +17,14 @@ import {
 } from '#contracts';
 import { connectNats, createNkey, nkeyFromSeed, userJwt } from '#messaging';
 import { freePort, type RunningService } from '#stack';
+import { until } from '../../deploy/drills/play.js';
 import { startBuildAgent, startCustomer, type Customer } from '../../deploy/local/agents.js';
 import { startPlatform, type Platform } from '../../deploy/local/platform.js';
 import { gitRepositoryOf } from '../../deploy/local/product.js';
 import { RestClient, RestProblem } from '../../deploy/local/rest.js';
 import { buildAll, enrolmentToken, vendorOf, type Teller } from '../../deploy/local/shop.js';
+
+export { until };
 
 /** How often a wait looks again. */
 const LOOK_MS = 40;
@@ -152,21 +155,6 @@ export function chapters(): (title: string, run: () => Promise<void> | void) => 
       CHAPTER_MS,
     );
   };
-}
-
-/** Resolves with the first answer that is neither undefined nor false; fails, naming what was waited for, after `limitMs`. */
-export async function until<T>(
-  what: string,
-  look: () => T | Promise<T>,
-  limitMs = 60_000,
-): Promise<Exclude<T, undefined | false>> {
-  const end = performance.now() + limitMs;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found as Exclude<T, undefined | false>;
-    if (performance.now() > end) throw new Error(`waited ${limitMs / 1000} s in vain until ${what}`);
-    await delay(LOOK_MS);
-  }
 }
 
 /** Files committed to a git repository of the vendor's; again with other files for the next commit. */

@@ -15,7 +15,6 @@ import {
   getJob,
   getRelease,
   getVendor,
-  ImsError,
   listApps,
   listComponents,
   newId,
@@ -34,7 +33,7 @@ import { createNkey, readNatsJwt } from '#messaging';
 import { freshDatabase, startNats } from '#stack';
 import { Revocations } from '../src/agents/revocations.js';
 import { ScriptedAgent } from './agent.js';
-import { until, World, type Shop } from './world.js';
+import { codeOf, until, World, type Shop } from './world.js';
 
 let world: World;
 let shop: Shop;
@@ -44,11 +43,6 @@ beforeAll(async () => {
 });
 afterAll(() => world.stop());
 
-const codeOf = (work: Promise<unknown>): Promise<string> =>
-  work.then(
-    () => 'nothing',
-    (error: unknown) => ImsError.of(error).code,
-  );
 const request = (token: string) => ({ token, public_key: createNkey('user').publicKey, version: '1.0.0' });
 
 describe('an enrolment token', () => {

@@ -3,8 +3,6 @@ import {
   getAgent,
   getInstall,
   holdJob,
-  ImsError,
-  listAttempts,
   newId,
   resumeHeldJob,
   type Deployment,
@@ -18,7 +16,7 @@ import { type Bus } from '#messaging';
 import { newContext, runInContext } from '#platform';
 import { freshDatabase, startNats } from '#stack';
 import { type ScriptedAgent } from './agent.js';
-import { until, World, type Shop } from './world.js';
+import { codeOf, until, World, type Shop } from './world.js';
 
 let world: World;
 let shop: Shop;
@@ -33,15 +31,7 @@ beforeAll(async () => {
 });
 afterAll(() => world.stop());
 
-const codeOf = (work: Promise<unknown>): Promise<string> =>
-  work.then(
-    () => 'nothing',
-    (error: unknown) => ImsError.of(error).code,
-  );
-const attemptsOf = async (job: Job): Promise<string[]> => {
-  const { data } = await world.gateway.call(listAttempts, { vendor_id: shop.vendor, job_id: job.id });
-  return data.toReversed().map(({ number, status }) => `${number} ${status}`);
-};
+const attemptsOf = (job: Job): Promise<string[]> => world.attempts(shop, job);
 
 let counter = 0;
 interface Scene {

@@ -13,6 +13,8 @@ import {
   getDeployment,
   getJob,
   inboxPrefix,
+  ImsError,
+  listAttempts,
   listJobs,
   type App,
   type Build,
@@ -75,6 +77,13 @@ export async function until<T>(
     await new Promise((resolve) => setTimeout(resolve, 15));
   }
 }
+
+/** The code that work is refused with; `nothing` when it is not. */
+export const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'nothing',
+    (error: unknown) => ImsError.of(error).code,
+  );
 
 /** Schedulers over real PostgreSQL and NATS, asked like the gateway asks, with scripted agents. */
 export class World {
@@ -254,6 +263,12 @@ export class World {
     const query = { vendor_id: shop.vendor, deployment_id: deployment.id, limit: 200 };
     const { data } = await this.gateway.call(listJobs, query);
     return new Map(data.map((job) => [`${job.kind}:${job.component.name}`, job]));
+  }
+
+  /** `1 lost`, `2 succeeded`: the attempts of a job, oldest first. */
+  async attempts(shop: Shop, job: Job): Promise<string[]> {
+    const { data } = await this.gateway.call(listAttempts, { vendor_id: shop.vendor, job_id: job.id });
+    return data.toReversed().map(({ number, status }) => `${number} ${status}`);
   }
 
   readJob(shop: Shop, job_id: JobId): Promise<Job> {

@@ -1,9 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentRenewal, openEnvelope, parse, PAYLOAD_TYPES, type EnrolRequest, type Envelope } from '#contracts';
 import { verifyNkey } from '#messaging';
-import { startNats, type NatsServer } from '#stack';
+import { startNats } from '#stack';
 import { AgentClock, Identity, AgentRuntime } from '../src/index.js';
 import { startHttp, type Answer, type FakeHttp } from './http-server.js';
 import { FAST, Lab } from './lab.js';
@@ -11,8 +10,6 @@ import { enrolmentOf, TOKEN } from './samples.js';
 import { ScriptHandler } from './script-handler.js';
 import { waitFor } from './wait.js';
 
-let dir: string;
-let nats: NatsServer;
 let lab: Lab;
 let http: FakeHttp;
 let identity: Identity;
@@ -20,21 +17,15 @@ let renewal: (request: AgentRenewal) => Answer;
 const runtimes: AgentRuntime[] = [];
 
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'agent-come-back-'));
-  nats = await startNats({ dir: join(dir, 'nats') });
-  lab = await Lab.open(nats);
+  lab = await Lab.open(startNats);
 });
-afterAll(async () => {
-  await lab.close();
-  await nats.stop();
-  await rm(dir, { recursive: true });
-});
+afterAll(() => lab.close());
 
 /** An agent whose JWT has ended. */
 beforeEach(async () => {
   await lab.begin();
-  const stateDir = await mkdtemp(join(dir, 'state-'));
-  const base = enrolmentOf('install', { nats_urls: [nats.url], job_keys: [lab.scheduler.jobKey.publicKey] });
+  const stateDir = await mkdtemp(join(lab.dir, 'come-back-'));
+  const base = enrolmentOf('install', { nats_urls: [lab.broker.url], job_keys: [lab.scheduler.jobKey.publicKey] });
   http = await startHttp({
     '/v1/agents/enrol': (body) => ({
       body: { ...base, ...lab.mint(base.agent_id, (body as EnrolRequest).public_key, -60_000) },
@@ -62,7 +53,7 @@ function fresh(): Answer {
   return { body: { nats_jwt, nats_jwt_expires_at, slots: 4, job_keys: [], vendor_keys: [], server_time } };
 }
 async function start(clock = new AgentClock()): Promise<void> {
-  const stateDir = await mkdtemp(join(dir, 'run-'));
+  const stateDir = await mkdtemp(join(lab.dir, 'run-'));
   const runtime = new AgentRuntime({ ...FAST, stateDir }, identity, [new ScriptHandler('apply')], clock);
   runtimes.push(runtime);
   await runtime.start();
@@ -106,7 +97,7 @@ it('asks again while the gateway is away, and with the time of the server where 
 });
 
 it('that is stopped in the moment of its start is gone at once', async () => {
-  const stateDir = await mkdtemp(join(dir, 'run-'));
+  const stateDir = await mkdtemp(join(lab.dir, 'run-'));
   const runtime = new AgentRuntime({ ...FAST, stateDir }, identity, [new ScriptHandler('apply')]);
   await runtime.start();
   const began = performance.now();

@@ -1,28 +1,19 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { newId, type JobId } from '#contracts';
-import { startNats, type NatsServer } from '#stack';
+import { startNats } from '#stack';
 import { type JobHandler } from '../src/index.js';
 import { type FakeScheduler } from './fake-scheduler.js';
 import { Lab, STUBBORN, alive, stubbornPids } from './lab.js';
 import { waitFor } from './wait.js';
 
-let nats: NatsServer;
 let lab: Lab;
 let scheduler: FakeScheduler;
-let dir: string;
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'agent-nats-'));
-  nats = await startNats({ dir });
-  lab = await Lab.open(nats);
+  lab = await Lab.open(startNats);
   ({ scheduler } = lab);
 });
-afterAll(async () => {
-  await lab.close();
-  await nats.stop();
-  await rm(dir, { recursive: true, force: true });
-});
+afterAll(() => lab.close());
 beforeEach(() => lab.begin());
 afterEach(() => lab.end());
 

@@ -19,6 +19,9 @@ export interface Broker {
   readonly url: string;
   readonly keys: { readonly account: string; readonly installAgentSigningSeed: string };
   serviceCreds(service: 'job-scheduler'): Promise<{ readonly jwt: string; readonly seed: string }>;
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+  restart(): Promise<void>;
 }
 
 const CHILD = fileURLToPath(new URL('../../../dist/libs/agent-kit/test/child-agent.js', import.meta.url));
@@ -46,19 +49,21 @@ export class Lab {
   private children: Spawned[] = [];
 
   private constructor(
-    private readonly dir: string,
-    private readonly broker: Broker,
+    readonly dir: string,
+    readonly broker: Broker,
     readonly connection: NatsConnection,
     readonly scheduler: FakeScheduler,
   ) {}
 
-  static async open(broker: Broker): Promise<Lab> {
+  static async open(startBroker: (options: { dir: string }) => Promise<Broker>): Promise<Lab> {
+    const dir = await mkdtemp(join(tmpdir(), 'agent-lab-'));
+    const broker = await startBroker({ dir: join(dir, 'nats') });
     const { jwt, seed } = await broker.serviceCreds('job-scheduler');
     const inbox = inboxPrefix('job_scheduler');
     const servers = [broker.url];
     const connection = await connectNats({ servers, name: 'test', inboxPrefix: inbox, credentials: { jwt, seed } });
     const scheduler = await FakeScheduler.start(connection);
-    return new Lab(await mkdtemp(join(tmpdir(), 'agent-lab-')), broker, connection, scheduler);
+    return new Lab(dir, broker, connection, scheduler);
   }
 
   get identity(): Identity {
@@ -95,6 +100,7 @@ export class Lab {
   async close(): Promise<void> {
     await this.scheduler.stop();
     await this.connection.close();
+    await this.broker.stop();
     await rm(this.dir, { recursive: true, force: true });
   }
 

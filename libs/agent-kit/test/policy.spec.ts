@@ -1,9 +1,8 @@
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type JobId, type JsonObject } from '#contracts';
 import { createNkey, nkeyFromSeed } from '#messaging';
-import { startNats, type NatsServer } from '#stack';
+import { startNats } from '#stack';
 import { Approvals, signApproval } from '../src/approvals.js';
 import { readRecord, verifyRecord } from '../src/record.js';
 import { type FakeScheduler } from './fake-scheduler.js';
@@ -11,22 +10,14 @@ import { Lab } from './lab.js';
 import { ScriptHandler, type ScriptStep } from './script-handler.js';
 import { waitFor } from './wait.js';
 
-let nats: NatsServer;
 let lab: Lab;
 let scheduler: FakeScheduler;
-let dir: string;
 let approvals: Approvals;
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'policy-nats-'));
-  nats = await startNats({ dir });
-  lab = await Lab.open(nats);
+  lab = await Lab.open(startNats);
   ({ scheduler } = lab);
 });
-afterAll(async () => {
-  await lab.close();
-  await nats.stop();
-  await rm(dir, { recursive: true, force: true });
-});
+afterAll(() => lab.close());
 beforeEach(async () => {
   await lab.begin();
   scheduler.policies.length = 0;

@@ -1,32 +1,23 @@
 import { jetstreamManager } from '@nats-io/jetstream';
 import { Injectable } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { offersOf, type JsonObject } from '#contracts';
-import { startNats, type NatsServer } from '#stack';
+import { startNats } from '#stack';
 import { AgentModule, AgentRuntime, Identity, RegistryTokens } from '../src/index.js';
 import { type FakeScheduler } from './fake-scheduler.js';
 import { FAST, Lab, STUBBORN, alive, stubbornPids } from './lab.js';
 import { ScriptHandler } from './script-handler.js';
 import { waitFor } from './wait.js';
 
-let nats: NatsServer;
 let lab: Lab;
 let scheduler: FakeScheduler;
-let dir: string;
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'agent-nats-'));
-  nats = await startNats({ dir });
-  lab = await Lab.open(nats);
+  lab = await Lab.open(startNats);
   ({ scheduler } = lab);
 });
-afterAll(async () => {
-  await lab.close();
-  await nats.stop();
-  await rm(dir, { recursive: true, force: true });
-});
+afterAll(() => lab.close());
 beforeEach(() => lab.begin());
 afterEach(() => lab.end());
 
@@ -159,8 +150,8 @@ describe('NATS', () => {
       'i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); [ $((i % 100)) = 0 ] && sleep 0.05; done';
     const job = await scheduler.offer({ name: 'first', script });
     await waitFor(() => scheduler.linesOf(job).length > 300);
-    await nats.kill();
-    await nats.restart();
+    await lab.broker.kill();
+    await lab.broker.restart();
     await waitFor(() => scheduler.resultOf(job) !== undefined && scheduler.logEnded(job), 30_000);
     expect(scheduler.resultOf(job)!.outcome).toBe('succeeded');
     const wanted = Array.from({ length: 3000 }, (_, i) => `line ${i}`);
