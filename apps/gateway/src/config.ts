@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { EnvInt, EnvSecret, EnvText, EnvUrl, EnvUrls, loadConfig } from '#platform';
 
 /** The gateway's environment. Every name also has a `…_FILE` form that names a file with the value. */
@@ -20,6 +21,8 @@ export class GatewayConfig {
   @EnvUrl() PUBLIC_URL: string;
   /** The vendors' registry, as the account that sign-up answers names it. */
   @EnvUrl() VENDOR_REGISTRY_URL: string;
+  /** The built files of the web page. */
+  @EnvText({ default: join(import.meta.dirname, '../../dashboard') }) DASHBOARD_DIR: string;
 }
 
 /** The configuration of this process. Throws ConfigError naming every fault. */

@@ -15,6 +15,10 @@ import { JobsController } from './jobs.controller.js';
 import { JobLogs } from './live/job-logs.js';
 import { Wakeups } from './live/wakeups.js';
 import { MIGRATIONS } from './migrations.js';
+import { acceptSessions } from './page/cookie.js';
+import { servePage } from './page/files.js';
+import { SessionController } from './page/session.controller.js';
+import { Sessions } from './page/sessions.js';
 import { VendorsController } from './vendors.controller.js';
 
 @Module({})
@@ -32,7 +36,15 @@ class GatewayModule {
           ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
         }),
       ],
-      providers: [{ provide: GatewayConfig, useValue: config }, ApiKeys, Idempotency, Wakeups, JobLogs, ApiDocument],
+      providers: [
+        { provide: GatewayConfig, useValue: config },
+        ApiKeys,
+        Idempotency,
+        Wakeups,
+        JobLogs,
+        ApiDocument,
+        Sessions,
+      ],
       controllers: [
         EntranceController,
         VendorsController,
@@ -40,6 +52,7 @@ class GatewayModule {
         InstallsController,
         DeploymentsController,
         JobsController,
+        SessionController,
       ],
     };
   }
@@ -54,8 +67,10 @@ export function startGateway(
     name: 'gateway',
     module: GatewayModule.with(config),
     http: { host: config.HTTP_HOST, port: config.HTTP_PORT, ...tlsFiles(config) },
-    configure: (app) => {
+    configure: async (app) => {
       app.get(ApiDocument).set(openApiDocument(app, config.PUBLIC_URL));
+      acceptSessions(app.getHttpAdapter().getInstance(), app.get(Sessions));
+      await servePage(app, config.DASHBOARD_DIR);
     },
     ...options,
   });

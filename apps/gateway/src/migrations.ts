@@ -36,4 +36,25 @@ class KeysAndIdempotency1700000000001 implements MigrationInterface {
   }
 }
 
-export const MIGRATIONS = [KeysAndIdempotency1700000000001];
+/** Sessions of the web page, and codes of sign-in links (page/sessions.ts). */
+class PageSessions1700000000002 implements MigrationInterface {
+  readonly name = 'PageSessions1700000000002';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE page_sessions (
+        token_hash bytea PRIMARY KEY,
+        kind text NOT NULL,
+        sealed_key bytea NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        expires_at timestamptz NOT NULL
+      )`);
+    await runner.query('CREATE INDEX page_sessions_end ON page_sessions (expires_at)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE page_sessions');
+  }
+}
+
+export const MIGRATIONS = [KeysAndIdempotency1700000000001, PageSessions1700000000002];

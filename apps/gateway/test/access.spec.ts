@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Client } from 'pg';
-import { newId, type IdKind, type KeyId } from '#contracts';
+import { getVendor, listApps, newId, type IdKind, type KeyId } from '#contracts';
 import { freshDatabase, startNats } from '#stack';
 import { mintApiKey } from '../src/access/api-key.js';
 import { paramsOf, ROUTES, type DeclaredRoute } from '../src/edge/routes.js';
@@ -22,6 +22,7 @@ const BODIES: Record<string, object> = {
   cancelDeployment: {},
   cancelJob: {},
   resumeJob: {},
+  signIn: { code: 'c'.repeat(43) },
 };
 const pathOf = (route: DeclaredRoute): string =>
   paramsOf(route.path).reduce<string>(
@@ -54,11 +55,13 @@ describe('who may call what', () => {
     expect(ROUTES.filter((route) => route.body !== undefined && BODIES[route.handler] === undefined)).toEqual([]);
     const open = ROUTES.filter(({ access }) => access === 'public').map(title);
     expect(open.sort()).toEqual([
+      'DELETE /v1/session',
       'GET /',
       'GET /errors/{code}',
       'GET /openapi.json',
       'POST /v1/agents/enrol',
       'POST /v1/agents/renew',
+      'POST /v1/session',
     ]);
   });
 
@@ -118,6 +121,57 @@ describe('who may call what', () => {
     expect((await gateway.send('GET', '/v1/apps', { key: forged })).status).toBe(401);
     await sql(world.databaseUrl, 'UPDATE gateway.api_keys SET revoked_at = now() WHERE id = $1', [`key_${otherId}`]);
     expect((await gateway.send('GET', '/v1/apps', { key: other })).status).toBe(401);
+  });
+
+  describe('a session of the web page', () => {
+    const PAGE = { 'x-ims-page': '1' };
+    const signIn = async (body: object) => {
+      const { status, headers, body: session } = await gateway.send('POST', '/v1/session', { body });
+      const cookie = headers.get('set-cookie') ?? '';
+      return { status, session, set: cookie, cookie: cookie.split(';')[0] ?? '' };
+    };
+    beforeEach(() => {
+      world.scheduler.on(getVendor, ({ vendor_id: id }) => ({ id, name: 'acme', created_at: '2026-01-01T00:00:00Z' }));
+      world.scheduler.on(listApps, () => ({ data: [] }));
+    });
+    afterEach(() => world.scheduler.forget());
+
+    it('stands for the key it was opened with until it is ended, and shows the key to nobody', async () => {
+      const { status, session, set, cookie } = await signIn({ api_key: vendorKey });
+      expect([status, session['vendor']]).toEqual([201, expect.objectContaining({ id: world.vendorId })]);
+      expect(set).toMatch(/^ims_session=[\w-]{43}; Path=\/v1; HttpOnly; SameSite=Strict; Secure; Expires=/);
+      expect(JSON.stringify([session, set])).not.toContain(vendorKey.split('_')[3]);
+      const headers = { cookie };
+      expect((await gateway.send('GET', '/v1/apps', { headers })).status).toBe(200);
+      const rows = await sql<{ row: string }>(world.databaseUrl, 'SELECT s::text AS row FROM gateway.page_sessions s');
+      expect(rows).toHaveLength(1);
+      expect((await gateway.send('DELETE', '/v1/session', { headers: { ...headers, ...PAGE } })).status).toBe(200);
+      expect((await gateway.send('GET', '/v1/apps', { headers })).status).toBe(401);
+    });
+
+    it('changes nothing for another site, nor without the page’s header', async () => {
+      const { cookie } = await signIn({ api_key: vendorKey });
+      const create = (headers: Record<string, string>) =>
+        gateway.send('POST', '/v1/apps', { body: BODIES['createApp'], headers: { cookie, ...headers } });
+      expect(await create({})).toMatchObject({ status: 403, body: { code: 'forbidden' } });
+      expect((await create({ ...PAGE, 'sec-fetch-site': 'cross-site' })).status).toBe(403);
+      expect((await create({ ...PAGE, 'sec-fetch-site': 'same-origin' })).status).toBe(404); // reached the scheduler
+      const read = await gateway.send('GET', '/v1/apps', { headers: { cookie, 'sec-fetch-site': 'same-site' } });
+      expect(read.status).toBe(403);
+    });
+
+    it('is opened by a link once, and by no key that is not in use', async () => {
+      const { body } = await gateway.send('POST', '/v1/sign-in-links', { key: vendorKey });
+      const [page, code = ''] = String(body['url']).split('#');
+      expect(page).toBe('https://ims.example.test/sign-in');
+      const racers = await Promise.all([1, 2, 3].map(() => signIn({ code })));
+      expect(racers.map(({ status }) => status).sort()).toEqual([201, 401, 401]);
+      // A code is no session.
+      expect((await gateway.send('GET', '/v1/apps', { headers: { cookie: `ims_session=${code}` } })).status).toBe(401);
+      expect((await signIn({ api_key: unknownKey })).status).toBe(401);
+      expect((await signIn({ api_key: OPERATOR_KEY })).status).toBe(401);
+      expect((await signIn({})).status).toBe(422);
+    });
   });
 
   it('keeps no secret of a key in the database', async () => {

@@ -70,7 +70,7 @@ describe('the OpenAPI document', () => {
       expect(operation.operationId).toBe(route.handler);
       expect(operation.summary.length).toBeGreaterThan(5);
       expect(named('path')).toEqual(paramsOf(route.path));
-      expect(named('header').includes('Idempotency-Key')).toBe(route.method === 'POST');
+      expect(named('header').includes('Idempotency-Key')).toBe(route.method === 'POST' && route.repeatable !== true);
       expect(named('header').includes('If-Match')).toBe(route.ifMatch === true);
       expect(operation.security ?? []).toEqual(route.access === 'public' ? [] : [{ [`${route.access}_key`]: [] }]);
       expect(operation.requestBody?.content['application/json']?.schema.$ref).toBe(

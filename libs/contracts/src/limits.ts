@@ -49,6 +49,9 @@ export const LIMITS = {
   bodyBytes: 1024 * 1024,
   pageDefault: 50,
   pageMax: 200,
+  /** A sign-in at the web page: a working day. */
+  sessionMs: 12 * 60 * 60_000,
+  signInCodeMs: 10 * 60_000,
   idempotencyMs: 24 * 60 * 60_000,
   /** Messages are refused by NATS above 1 MiB; leave room for headers. */
   messageBytes: 1_000_000,

@@ -24,6 +24,8 @@ export class Ask<B extends object = object, Q extends object = object> {
     readonly header: (name: string) => string | undefined,
     /** Aborted when the client has gone. */
     readonly gone: AbortSignal,
+    /** Puts a header on the answer; routes that are `repeatable` or no POST only, since a record keeps none. */
+    readonly setHeader: (name: string, value: string) => void,
   ) {}
 
   /** The vendor whose key was used. Only routes with access `vendor` have one. */

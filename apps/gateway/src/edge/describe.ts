@@ -58,7 +58,7 @@ function requestHeaders(route: DeclaredRoute): MethodDecorator[] {
   const optional = (name: string, description: string): MethodDecorator =>
     ApiHeader({ name, description, required: false, schema: { type: 'string' } });
   return [
-    ...(route.method === 'POST'
+    ...(route.method === 'POST' && route.repeatable !== true
       ? [
           optional(
             'Idempotency-Key',

@@ -46,7 +46,7 @@ export class Pipeline implements NestInterceptor {
       const location = route.location?.(body, ask.params);
       return { status: route.status, body, ...(location === undefined ? {} : { location }) };
     };
-    if (route.method !== 'POST' || key === undefined) {
+    if (route.method !== 'POST' || key === undefined || route.repeatable === true) {
       const answer = await work();
       if (answer instanceof StreamableFile) {
         // Proxies must neither keep a log nor collect it before they pass it on.
@@ -98,6 +98,7 @@ function readAsk(route: DeclaredRoute, caller: Caller, request: FastifyRequest, 
     route.waits === true ? preferredWaitMs(header('prefer')) : 0,
     header,
     gone.signal,
+    (name, value) => void reply.header(name, value),
   );
 }
 

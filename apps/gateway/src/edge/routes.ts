@@ -6,7 +6,7 @@ type Access = 'operator' | 'vendor' | 'public';
 
 /** Everything the edge knows about one route; nothing about it is said anywhere else. */
 export interface RouteOptions<B extends object = object, Q extends object = object, R extends object = object> {
-  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** OpenAPI form. A parameter `{app_id}` is an id of kind `app`; one that is not well-formed answers `not_found`. */
   readonly path: `/${string}`;
   readonly summary: string;
@@ -26,6 +26,8 @@ export interface RouteOptions<B extends object = object, Q extends object = obje
   readonly waits?: boolean;
   /** The answer holds a secret: `Cache-Control: no-store`. */
   readonly secret?: boolean;
+  /** A POST without Idempotency-Key: done twice it does no harm, and its answer cannot be given again from a record. */
+  readonly repeatable?: boolean;
   /** Media types of a streamed answer, the default one first; the handler returns a StreamableFile. */
   readonly produces?: readonly string[];
   /** Where what was made, or is being made, can be read. */
