@@ -6,10 +6,12 @@ import {
   EventPage,
   Flag,
   getJob,
+  getPlan,
   IdOf,
   Job,
   JOB_STATUSES,
   JobPage,
+  JobPlan,
   listAttempts,
   listHistory,
   listJobs,
@@ -93,6 +95,19 @@ export class JobsController {
   })
   listAttempts(ask: Ask): Promise<AttemptPage> {
     return this.bus.call(listAttempts, { vendor_id: ask.vendorId, job_id: ask.id('job') });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/jobs/{job_id}/plan',
+    summary: 'What the latest attempt of a job would do, or has done; sensitive values are hidden.',
+    access: 'vendor',
+    reply: JobPlan,
+    status: 200,
+    etag: true,
+  })
+  getJobPlan(ask: Ask): Promise<JobPlan> {
+    return this.bus.call(getPlan, { vendor_id: ask.vendorId, job_id: ask.id('job') });
   }
 
   @Route({

@@ -33,4 +33,8 @@ export const JOB_NEEDS_OF: Readonly<
     registry: "the install's: pull, for a Terraform module with state only",
     host: 'components/NAME, which is removed; programs of the kind',
   },
+  observe: {
+    registry: "the install's: pull of the component's repository",
+    host: 'work/JOB.ATTEMPT; programs of the kind; reads components/NAME',
+  },
 };

@@ -18,6 +18,7 @@ import { Cancel } from './engine/cancel.js';
 import { Claims } from './engine/claims.js';
 import { Holds } from './engine/holds.js';
 import { Jobs } from './engine/jobs.js';
+import { Plans } from './engine/plans.js';
 import { Results } from './engine/results.js';
 import { Statements } from './engine/statements.js';
 import { Sweep } from './engine/sweep.js';
@@ -41,7 +42,7 @@ class Relay implements OnApplicationBootstrap {
 
 const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Deployments];
 const AGENTS = [AgentIdentity, Enrolments, Agents, Presence, Revocations];
-const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Sweep];
+const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Plans, Sweep];
 
 @Module({})
 export class SchedulerModule {

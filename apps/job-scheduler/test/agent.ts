@@ -17,6 +17,7 @@ import {
   parse,
   PAYLOAD_TYPES,
   renewLeases,
+  reportPlan,
   reportPolicy,
   resumeJob,
   type CustomerPolicyReceipt,
@@ -26,6 +27,8 @@ import {
   type JobId,
   type JobResult,
   type JsonObject,
+  type PlanSummary,
+  type PlanVerdict,
   type Receipt,
   type Renewed,
   type Signer,
@@ -59,6 +62,8 @@ export function soundResult(statement: JobStatement): JsonObject {
         outputs: { url: `of-${statement.component.name}` },
         sensitive_outputs: ['password'],
       };
+    case 'observe':
+      return { drifted: false, health: 'healthy', reasons: [] };
   }
 }
 
@@ -160,6 +165,10 @@ export class ScriptedAgent {
   }
   renew(leases: HeldAttempt[]): Promise<Renewed> {
     return this.bus.call(renewLeases, { session_id: this.session, leases }, { agent: this.id });
+  }
+  /** What the attempt would do. */
+  plan(held: HeldAttempt, plan: PlanSummary): Promise<PlanVerdict> {
+    return this.bus.call(reportPlan, { ...held, session_id: this.session, plan }, { agent: this.id });
   }
   /** The customer's policy has changed, or something was approved. */
   report(policy: JsonObject): Promise<CustomerPolicyReceipt> {

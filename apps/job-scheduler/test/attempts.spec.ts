@@ -3,12 +3,15 @@ import { jetstreamManager } from '@nats-io/jetstream';
 import {
   cancelDeployment,
   cancelJob,
+  getPlan,
   jobStreamName,
   listAttempts,
+  newId,
   shardOf,
   type Deployment,
   type Install,
   type Job,
+  type PlanSummary,
   type Release,
 } from '#contracts';
 import { judgeRenewal } from '#domain';
@@ -286,6 +289,41 @@ describe('what JetStream loses', () => {
     await until('the agent is back', async () => (await codeOf(agent.hello())) === 'nothing');
     await agent.work([...jobs.values()].map(({ id }) => id));
     await world.deployment(shop, deployment.id, 'succeeded');
+  });
+});
+
+describe('a plan', () => {
+  it('is kept with its attempt, shown to its vendor alone, and a fact once', async () => {
+    const { install, agent, deployment, job } = await scene();
+    await agent.run(job.id);
+    const apply = (await world.jobs(shop, deployment)).get('apply:a')!;
+    await until('the apply', async () => (await agent.offer(1_000)) === apply.id);
+    await agent.claim(apply.id);
+    const held = { job_id: apply.id, attempt: 1 };
+    const read = { vendor_id: shop.vendor, job_id: apply.id };
+    expect(await codeOf(world.gateway.call(getPlan, read))).toBe('not_found');
+    const fields = [{ path: 'data.color', before: '"red"', after: '"blue"' }];
+    const changes = [
+      { action: 'update' as const, resource: 'ConfigMap/web', fields },
+      { action: 'delete' as const, resource: 'Secret/old\u0000', namespace: 'shop' },
+    ];
+    const digest = `sha256:${'d'.repeat(64)}`;
+    const plan: PlanSummary = { digest, changed: true, created: 0, updated: 1, deleted: 1, changes, omitted: 0 };
+    expect(await agent.plan(held, plan)).toEqual({ decision: 'go' });
+    await agent.plan(held, plan);
+    expect(await world.gateway.call(getPlan, read)).toMatchObject({
+      attempt: 1,
+      install_id: install.id,
+      component: { name: 'a' },
+      digest,
+      text: 'delete Secret/old\uFFFD (namespace shop)\nupdate ConfigMap/web\n  data.color: "red" -> "blue"',
+    });
+    expect((await world.facts(install.id)).filter((type) => type === 'job.planned')).toHaveLength(1);
+    expect(await codeOf(world.gateway.call(getPlan, { ...read, vendor_id: newId('vendor') }))).toBe('not_found');
+    expect(await codeOf(agent.plan({ ...held, attempt: 2 }, plan))).toBe('stale_attempt');
+    const { agent: other } = await scene();
+    expect(await codeOf(other.plan(held, plan))).toBe('not_found');
+    await agent.send(held, { outcome: 'cancelled' });
   });
 });
 

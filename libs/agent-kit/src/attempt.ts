@@ -6,14 +6,16 @@ import {
   type JobResult,
   type JobStatement,
   type JsonObject,
+  type PlanSummary,
+  type PlanVerdict,
   type Problem,
   type Step,
   type StopOrder,
 } from '#contracts';
-import { type PlanFacts } from '#domain';
+import { planSummary, type Change } from '#domain';
 import { createLogger, describeError } from '#platform';
 import { type JobHandler, type StepCommand, type StepContext, type StepDefinition } from './handler.js';
-import { type AttemptJournal } from './journal.js';
+import { type AttemptJournal, type JudgedPlan } from './journal.js';
 import { type Lease, type LeaseHolder } from './leases.js';
 import { type AttemptLog } from './log-shipper.js';
 import { Processes, type CommandResult } from './processes.js';
@@ -47,6 +49,8 @@ export interface AttemptDeps {
   readonly stopTimes: StopTimes;
   /** The customer's say; a build agent has none. */
   readonly gate?: AttemptGate;
+  /** Tells the scheduler what the attempt would do, and asks whether it may. */
+  readonly submitPlan: (plan: PlanSummary, signal: AbortSignal) => Promise<PlanVerdict>;
 }
 
 /** `result`: journalled, to be sent. `dropped`: another's now, nothing is said. `left`: to be resumed by the next start. */
@@ -62,7 +66,7 @@ export class AttemptRun implements LeaseHolder {
   private ending: 'report' | 'drop' | 'leave' = 'report';
   private lease: Lease | undefined;
   /** What the last step proposed, not yet permitted. */
-  private proposed: PlanFacts | undefined;
+  private proposed: JudgedPlan | undefined;
   private current: { step: StepDefinition; startedAt: string; from: number; toolMs: number } | undefined;
 
   constructor(private readonly deps: AttemptDeps) {}
@@ -175,13 +179,19 @@ export class AttemptRun implements LeaseHolder {
     return setTimeout(() => this.end('report', new ImsError('timed_out', detail), false), attemptMs);
   }
 
-  /** Asks the customer's policy about what was proposed. A step that had begun before a crash is not asked about again. */
+  /**
+   * Asks the customer's policy about what was proposed, once the vendor has nothing against it. A step that had begun
+   * before a crash is not asked about again.
+   */
   private async permit(step: StepDefinition): Promise<void> {
     const { proposed } = this;
     this.proposed = undefined;
     if (proposed === undefined || this.deps.journal.step(step.name) !== undefined) return;
     this.abort.signal.throwIfAborted();
-    await this.deps.gate?.permit(proposed);
+    const { verdict, ...plan } = proposed;
+    if (verdict?.decision === 'refuse') throw new ImsError('plan_rejected', verdict.detail);
+    if (verdict?.hold !== undefined) throw new Deferral(verdict.hold);
+    await this.deps.gate?.permit(plan);
   }
 
   private async step(step: StepDefinition, workspace: string): Promise<void> {
@@ -240,9 +250,34 @@ export class AttemptRun implements LeaseHolder {
     };
   }
 
-  private async propose({ text, ...plan }: ProposedPlan): Promise<void> {
-    this.proposed = plan;
-    await this.deps.gate?.keepPlan({ ...plan, text: this.deps.log.redactor.redact(text) });
+  private async propose({ text, changes, ...plan }: ProposedPlan): Promise<void> {
+    const { gate, log, submitPlan } = this.deps;
+    await gate?.keepPlan({ ...plan, text: log.redactor.redact(text) });
+    if (changes === undefined) {
+      this.proposed = plan;
+      return;
+    }
+    const verdict = await submitPlan(planSummary(plan, this.redacted(changes)), this.abort.signal);
+    this.proposed = { ...plan, verdict };
+  }
+
+  /** Executors hide what their tools call sensitive; a secret that shows elsewhere is taken out here. */
+  private redacted(changes: readonly Change[]): Change[] {
+    const clean = (text: string): string => this.deps.log.redactor.redact(text);
+    return changes.map(({ resource, fields, ...change }) => ({
+      ...change,
+      resource: clean(resource),
+      ...(fields === undefined
+        ? {}
+        : {
+            fields: fields.map(({ path, before, after, ...field }) => ({
+              ...field,
+              path: clean(path),
+              ...(before === undefined ? {} : { before: clean(before) }),
+              ...(after === undefined ? {} : { after: clean(after) }),
+            })),
+          }),
+    }));
   }
 
   private async command(command: StepCommand, workspace: string, step: string): Promise<CommandResult> {

@@ -4,12 +4,15 @@ import {
   claimJob,
   jobCancel,
   jobReceipt,
+  reportPlan,
   resumeJob,
   type Grant,
   type JobId,
   type JobKind,
   type JobResult,
   type JobStatement,
+  type PlanSummary,
+  type PlanVerdict,
   type Receipt,
 } from '#contracts';
 import { type Bus } from '#messaging';
@@ -57,6 +60,8 @@ interface Held {
   lease?: Lease;
 }
 
+/** A plan that the scheduler does not take within this time fails the attempt, to be tried again. */
+const PLAN_REPORT_MS = 60_000;
 /** An offer whose claim was not answered comes back after this time. */
 const CLAIM_AGAIN_MS = 500;
 const logger = createLogger('job-loop');
@@ -294,6 +299,7 @@ export class JobLoop {
       leaseFile,
       openWorkspace: () => workspaces.open(jobId, attempt),
       stopTimes,
+      submitPlan: (plan, signal) => this.submitPlan(held, plan, signal),
       ...(gate === undefined ? {} : { gate: new AttemptGate(gate, statement, grant.statement) }),
     });
     held.run = run;
@@ -308,6 +314,23 @@ export class JobLoop {
       this.leases.release(held.lease);
       log.flush();
       await journal.close();
+    }
+  }
+
+  /** Until the scheduler has answered: nothing is done before it has the plan. */
+  private async submitPlan({ jobId, attempt }: Held, plan: PlanSummary, signal: AbortSignal): Promise<PlanVerdict> {
+    const { bus, identity, sessionId } = this.options;
+    const report = { job_id: jobId, attempt, session_id: sessionId, plan };
+    const until = performance.now() + PLAN_REPORT_MS;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await bus.call(reportPlan, report, { agent: identity.agentId });
+      } catch (thrown) {
+        const error = ImsError.of(thrown);
+        if (error.entry.retry !== 'retry' || performance.now() > until) throw error;
+        await sleep(backoffMs(tries, { baseMs: 100, maxMs: 2_000 }), signal);
+        signal.throwIfAborted();
+      }
     }
   }
 

@@ -1,6 +1,6 @@
 import { open, readFile, readdir, rm, truncate, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LIMITS, isId, type Envelope, type JobId, type JobResult, type JsonObject } from '#contracts';
+import { LIMITS, isId, type Envelope, type JobId, type JobResult, type JsonObject, type PlanVerdict } from '#contracts';
 import { type PlanFacts } from '#domain';
 import { privateDirectory, syncDirectory, writePrivate } from './files.js';
 import { type GroupMark } from './processes.js';
@@ -22,7 +22,11 @@ export interface StepDone {
   readonly toolMs: number;
   readonly output?: JsonObject;
   /** What it proposed: the next step begins only when the customer's policy lets it. */
-  readonly plan?: PlanFacts;
+  readonly plan?: JudgedPlan;
+}
+/** A plan, and what the vendor has said to it. */
+export interface JudgedPlan extends PlanFacts {
+  readonly verdict?: PlanVerdict;
 }
 
 type Entry =

@@ -7,7 +7,15 @@ import {
   type JobStatement,
   type JsonObject,
 } from '#contracts';
-import { decidePlan, decidePolicy, type PlanAnswer, type PlanFacts, type PolicyDecision } from '#domain';
+import {
+  decidePlan,
+  decidePolicy,
+  isCustomerHold,
+  type Change,
+  type PlanAnswer,
+  type PlanFacts,
+  type PolicyDecision,
+} from '#domain';
 import { statementDigest } from './approvals.js';
 import { type CustomerGate } from './policy-gate.js';
 
@@ -15,6 +23,8 @@ import { type CustomerGate } from './policy-gate.js';
 export interface ProposedPlan extends PlanFacts {
   /** For the customer's operator to read; it stays on this host. */
   readonly text: string;
+  /** For both sides to see, sensitive values hidden. A plan without it is the customer's alone. */
+  readonly changes?: readonly Change[];
 }
 
 /** Not a failure: the job is given back, to be offered again when `hold` is over. */
@@ -109,8 +119,12 @@ export class AttemptGate {
 
   /** The attempt is over, before that is said to the scheduler. */
   async ended(result: JobResult): Promise<void> {
-    // Deferred and refused are on record since they were decided.
-    if (result.outcome === 'deferred') return;
+    // Deferred and refused are on record since they were decided; not what the vendor puts off.
+    if (result.outcome === 'deferred') {
+      const { hold } = result;
+      if (hold && !isCustomerHold(hold)) await this.note('job.deferred', { code: hold.code, detail: hold.detail });
+      return;
+    }
     const { code, detail = '' } = result.error ?? {};
     if (code !== 'policy_refused') {
       await this.note(`job.${result.outcome}`, code === undefined ? {} : { code, detail });

@@ -13,6 +13,7 @@ import {
   newId,
   offersOf,
   renewLeases,
+  reportPlan,
   reportPolicy,
   resumeJob,
   shardOf,
@@ -28,6 +29,8 @@ import {
   type JobStatement,
   type JsonObject,
   type LogFrame,
+  type PlanVerdict,
+  type ReportPlan,
   type Renew,
   type Renewed,
   type Resume,
@@ -67,6 +70,9 @@ export class FakeScheduler {
   readonly renewals: Renew[] = [];
   readonly hellos: Hello[] = [];
   readonly policies: JsonObject[] = [];
+  readonly plans: ReportPlan[] = [];
+  /** What the vendor says to plans. */
+  verdict: () => PlanVerdict = () => ({ decision: 'go' });
   beats = 0;
   slots = 4;
   leaseMs = 12_000;
@@ -96,6 +102,10 @@ export class FakeScheduler {
     fake.serve(agentHello, (hello) => fake.onHello(hello));
     fake.serve(claimJob, (claim) => fake.onClaim(claim));
     fake.serve(resumeJob, (resume) => fake.onResume(resume));
+    fake.serve(reportPlan, (report) => {
+      fake.plans.push(report);
+      return Promise.resolve(fake.verdict());
+    });
     fake.serve(reportPolicy, ({ policy }) => fake.onPolicy(policy));
     fake.serve(renewLeases, (renew) => fake.onRenew(renew));
     fake.stops.push(fake.bus.onSignal(agentBeat, {}, () => (fake.beats += 1)).stop);

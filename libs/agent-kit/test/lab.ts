@@ -86,6 +86,7 @@ export class Lab {
     scheduler.muteRenewals = false;
     scheduler.forge = (statement) => statement;
     scheduler.forgeEnvelope = (envelope) => envelope;
+    scheduler.verdict = () => ({ decision: 'go' });
     scheduler.welcome = () => ({ nats_jwt: identity.enrolment.nats_jwt });
   }
 

@@ -267,7 +267,7 @@ describe('a policy file', () => {
     expect(scheduler.policies[1]).toMatchObject({
       allow: { jobs: ['sync'] },
       file: {
-        faults: ['3: /mood unknown field', '2: /allow/jobs must be a list of build, sync, apply, destroy'],
+        faults: ['3: /mood unknown field', '2: /allow/jobs must be a list of build, sync, apply, destroy, observe'],
       },
     });
     const job = await scheduler.offer(...steps());
@@ -361,4 +361,31 @@ it('puts a statement that nobody trusted signed on record', async () => {
   const job = await scheduler.offer(...steps());
   await ended(job);
   expect(await recordOf(job)).toEqual(['job.refused']);
+});
+
+it('shows the vendor what it would do, without secrets, and waits for its word before the customer is asked', async () => {
+  await write('approve: always');
+  await start();
+  const secret = 'a-secret-of-the-install';
+  const field = { path: 'data.url', before: '"x"', after: `"https://user:${secret}@host"` };
+  const changes = [{ action: 'update' as const, resource: 'ConfigMap/web', fields: [field] }];
+  const plan = { digest: DIGEST, changed: true, created: 0, updated: 1, deleted: 0, changes };
+  const [first, second] = steps();
+  const held = { code: 'awaiting_customer_approval', detail: 'the vendor thinks about it' } as const;
+  scheduler.verdict = () => ({ decision: 'hold', hold: held });
+  const job = await scheduler.offer({ ...first!, secret, plan }, second!);
+  await ended(job);
+  expect(outcomes(job)).toEqual(['deferred awaiting_customer_approval']);
+  expect(await approvals.pending()).toEqual([]);
+  expect(scheduler.plans.at(-1)).toMatchObject({ job_id: job, attempt: 1, plan: { digest: DIGEST, updated: 1 } });
+  expect(JSON.stringify(scheduler.plans)).not.toContain(secret);
+  scheduler.verdict = () => ({ decision: 'refuse', detail: 'bob said no' });
+  const refused = await scheduler.offer({ ...first!, secret, plan }, second!);
+  await ended(refused);
+  expect(outcomes(refused)).toEqual(['failed plan_rejected']);
+  scheduler.verdict = () => ({ decision: 'go' });
+  const asked = await scheduler.offer({ ...first!, secret, plan }, second!);
+  await ended(asked);
+  expect((await approvals.pending()).map(({ job_id }) => job_id)).toEqual([asked]);
+  expect(await effects()).toBe(0);
 });

@@ -332,6 +332,12 @@ export const ERRORS = {
     title: 'What was planned is not what would be applied now.',
     next: 'Deploy again to make a new plan.',
   },
+  plan_rejected: {
+    status: 409,
+    retry: 'human',
+    title: 'The vendor has said no to this plan.',
+    next: 'Read who rejected it and why; change the release or the inputs, and deploy again.',
+  },
   release_downgraded: {
     status: 409,
     retry: 'fix',

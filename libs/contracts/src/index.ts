@@ -252,6 +252,22 @@ export {
   type AttemptStatus,
 } from './jobs.js';
 export {
+  CHANGE_ACTIONS,
+  FieldChange,
+  PlannedChange,
+  PlanSummary,
+  ReportPlan,
+  PLAN_DECISIONS,
+  PlanVerdict,
+  reportPlan,
+  JobPlan,
+  getPlan,
+  HEALTHS,
+  ObserveOutcome,
+  type ChangeAction,
+  type Health,
+} from './plans.js';
+export {
   AgentRequest,
   TOKEN_STATUSES,
   PullToken,

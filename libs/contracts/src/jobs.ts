@@ -43,7 +43,8 @@ import { CancelRequest, ResumeRequest } from './installs.js';
 import { LIMITS } from './limits.js';
 import { call, signal, streamMessage, type AgentKind, type Call } from './message.js';
 
-export const JOB_KINDS = ['build', 'sync', 'apply', 'destroy'] as const;
+/** `observe`: a drift probe, which changes nothing. */
+export const JOB_KINDS = ['build', 'sync', 'apply', 'destroy', 'observe'] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 /** `blocked`: a dependency is not finished. `queued`: offered, or waiting for the agent. The last four are final. */
 export const JOB_STATUSES = [
@@ -381,7 +382,7 @@ export class JobResult extends HeldAttempt {
   @Optional() @ListOf(() => Step, 1000) steps?: Step[];
   /** With `deferred` only. */
   @Optional() @Nested(() => Hold) hold?: Hold;
-  /** build: BuildOutcome. sync: SyncOutcome. apply, destroy: ApplyOutcome. */
+  /** build: BuildOutcome. sync: SyncOutcome. apply, destroy: ApplyOutcome. observe: ObserveOutcome. */
   @Json(256 * 1024) result: JsonObject;
 }
 export class BuildOutcome {

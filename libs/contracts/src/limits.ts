@@ -56,4 +56,8 @@ export const LIMITS = {
   /** Messages are refused by NATS above 1 MiB; leave room for headers. */
   messageBytes: 1_000_000,
   componentsPerApp: 100,
+  /** A plan as it travels: so many changes, so many fields of each, and all of it in so many bytes of JSON. */
+  planChanges: 500,
+  planFields: 40,
+  planBytes: 200 * 1024,
 } as const;

@@ -55,3 +55,4 @@ export {
   type PolicyDecision,
 } from './policy.js';
 export { windowAt, type WeeklyWindow, type WindowState } from './windows.js';
+export { countsOf, inReadingOrder, planSummary, renderPlan, type Change, type PlanCounts } from './plans.js';

@@ -10,6 +10,8 @@ const RETRIES: Readonly<Record<JobKind, { readonly times: number; readonly baseM
   sync: { times: 3, baseMs: 1_000 },
   apply: { times: 3, baseMs: 2_000 },
   destroy: { times: 3, baseMs: 2_000 },
+  // The next probe comes by itself.
+  observe: { times: 1, baseMs: 2_000 },
 };
 const GROWTH = 4;
 

@@ -3,6 +3,7 @@ import {
   BuildOutcome,
   Hold,
   ImsError,
+  ObserveOutcome,
   parse,
   SyncOutcome,
   type JobResult,
@@ -18,7 +19,8 @@ import { type JobRow } from './rows.js';
 export type Outcome =
   | { readonly kind: 'build'; readonly outcome: BuildOutcome }
   | { readonly kind: 'sync'; readonly outcome: SyncOutcome }
-  | { readonly kind: 'apply' | 'destroy'; readonly outcome: ApplyOutcome };
+  | { readonly kind: 'apply' | 'destroy'; readonly outcome: ApplyOutcome }
+  | { readonly kind: 'observe'; readonly outcome: ObserveOutcome };
 
 export interface ReadResult {
   readonly event: Extract<JobEvent, { type: 'result' }>;
@@ -91,6 +93,8 @@ function outcomeOf(job: JobRow, result: JsonObject, expected: Expected): Outcome
     case 'apply':
     case 'destroy':
       return { kind: job.kind, outcome: parse(ApplyOutcome, result, 'tolerant') };
+    case 'observe':
+      return { kind: 'observe', outcome: parse(ObserveOutcome, result, 'tolerant') };
   }
 }
 
@@ -106,6 +110,7 @@ export async function storeOutcome(tx: Tx, job: JobRow, done: Outcome): Promise<
       return;
     }
     case 'sync':
+    case 'observe':
       return;
     case 'apply':
       await writeComponent(tx, job, 'deployed', done.outcome);

@@ -25,3 +25,22 @@ export class JobHolds1700000000020 implements MigrationInterface {
     return Promise.reject(new Error('jobs that are held would be offered'));
   }
 }
+
+/** What the latest attempt of a job would do. */
+export class JobPlans1700000000040 implements MigrationInterface {
+  readonly name = 'JobPlans1700000000040';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE job_plans (
+        job_id text PRIMARY KEY REFERENCES jobs,
+        attempt integer NOT NULL,
+        plan jsonb NOT NULL,
+        planned_at timestamptz NOT NULL DEFAULT now()
+      );`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE job_plans');
+  }
+}
