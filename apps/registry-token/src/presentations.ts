@@ -1,8 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { ImsError, isId, type TokenId } from '#contracts';
-import { Database, storableText, type NewEvent, type Tx } from '#persistence';
+import { Database, GroupCommit, storableText, type NewEvent, type Tx } from '#persistence';
 import { RegistryTokenConfig } from './config.js';
-import { GroupCommit } from './group-commit.js';
 import { accessLifeMs, isOwnAgent, judge, type Presentation, type Presenter, type Verdict } from './judgement.js';
 import { TamperedJobs, type Tampering } from './tampering.js';
 import { factOf, secretHash, type TokenRow } from './token-row.js';

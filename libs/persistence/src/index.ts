@@ -1,6 +1,7 @@
 export { Database, type Tx } from './database.js';
 export { checkChains, findChainBreak, type ChainHead, type CheckedChain } from './chains.js';
 export { eventOfRow, type NewEvent, type Query } from './events.js';
+export { GroupCommit } from './group-commit.js';
 export { type Publisher } from './outbox.js';
 export { openDataSource, type MigrationClass, type PersistenceOptions } from './open.js';
 export { PersistenceModule } from './persistence.module.js';

@@ -4,7 +4,8 @@ import { deploymentMachine, jobMachine } from '#domain';
 import { storableText } from '#persistence';
 import { found } from '../catalogue/lists.js';
 import { lockDeployment, lockJobInDeployment, type JobRow } from './rows.js';
-import { Transitions, type Change } from './transitions.js';
+import { type Change } from './change.js';
+import { Transitions } from './transitions.js';
 import { caller } from '../wire.js';
 
 /** Stops what is wanted no more: at once where nothing runs, by the agent (which confirms) where something does. */
@@ -18,7 +19,7 @@ export class Cancel {
       const job = await lockJobInDeployment(change.tx, job_id);
       if (job?.vendor_id !== vendor_id) throw new ImsError('not_found', `there is no job ${job_id}`);
       if (job.status === 'cancelled') return;
-      await this.apply(change, job, request);
+      this.apply(change, job, request);
     });
   }
 
@@ -45,13 +46,13 @@ export class Cancel {
         actor: caller(),
         data: { reason: reasonOf(request), force: request.force ?? false },
       });
-      for (const job of jobs) if (!jobMachine.isFinal(job.status)) await this.apply(change, job, request);
+      for (const job of jobs) if (!jobMachine.isFinal(job.status)) this.apply(change, job, request);
     });
   }
 
-  private async apply(change: Change, job: JobRow, request: CancelRequest): Promise<void> {
+  private apply(change: Change, job: JobRow, request: CancelRequest): void {
     const event = { type: 'cancel', force: request.force ?? false, reason: reasonOf(request) } as const;
-    const decision = await this.transitions.apply(change, job, event, {
+    const decision = this.transitions.apply(change, job, event, {
       actor: caller(),
       data: { reason: event.reason, force: event.force },
     });

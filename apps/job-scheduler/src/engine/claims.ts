@@ -15,19 +15,31 @@ import {
   type Resume,
 } from '#contracts';
 import { Serves, type MessageContext } from '#messaging';
-import { Database, type Tx } from '#persistence';
+import { Database, GroupCommit, type Tx } from '#persistence';
+import { runInContext, type RequestContext } from '#platform';
 import { Presence } from '../agents/presence.js';
 import { found } from '../catalogue/lists.js';
 import { SchedulerConfig } from '../config.js';
 import { wire } from '../wire.js';
-import { lockJob, type JobRow } from './rows.js';
-import { Statements } from './statements.js';
-import { Transitions } from './transitions.js';
+import { lockJobs, type JobRow } from './rows.js';
+import { type Change } from './change.js';
+import { factsOf, Statements, type JobFacts } from './statements.js';
+import { GROUPS, Transitions } from './transitions.js';
 
-interface LeaseRow {
-  readonly attempt: number;
+/** A process that asks for a job. */
+interface Asking {
+  readonly job_id: JobId;
+  readonly agent: AgentId;
   readonly session_id: string;
-  readonly granted_at: Date;
+  readonly context: RequestContext;
+}
+interface Granted {
+  readonly job: JobRow;
+  readonly facts: JobFacts;
+  readonly attempt: number;
+  readonly issuedAt: Date;
+  /** The session has it already. */
+  readonly again?: true;
 }
 interface RenewedRow {
   readonly job_id: JobId;
@@ -55,6 +67,8 @@ export class Claims {
     private readonly config: SchedulerConfig,
   ) {}
 
+  private readonly groups = new GroupCommit<Asking, Granted | ImsError>((claims) => this.commit(claims), GROUPS);
+
   /**
    * Grants the job to exactly one of all that ask. The same session asking again gets the same grant and a new lease:
    * its reply was lost. Throws `job_not_claimable` for everything else, also for a job of another agent.
@@ -63,20 +77,9 @@ export class Claims {
   async claim({ job_id, session_id }: Claim, context: MessageContext): Promise<Grant> {
     const agent = callerOf(context);
     this.presence.heard(agent);
-    return this.transitions.run(async (change) => {
-      const job = await this.lockOwn(change.tx, job_id, agent, 'job_not_claimable');
-      const { lease, presence } = await this.heldBy(change.tx, job);
-      // A held job gives no grant, not even one whose reply was lost: the attempt ends with its lease.
-      if (lease && lease.session_id === session_id && !job.hold) {
-        await this.hold(change.tx, job, session_id);
-        return this.grant(change.tx, job, lease.attempt, lease.granted_at);
-      }
-      if (presence === 'revoked') throw new ImsError('agent_revoked', `${agent} was revoked`);
-      const cause = { actor: `agent:${agent}`, sessionId: session_id };
-      const decision = await this.transitions.apply(change, job, { type: 'claim' }, cause);
-      if ('refusal' in decision) throw new ImsError(decision.refusal, decision.detail);
-      return this.grant(change.tx, job, decision.next.attempt, job.now);
-    });
+    const granted = await this.groups.add({ job_id, agent, session_id, context });
+    if (granted instanceof ImsError) throw granted;
+    return this.grant(granted);
   }
 
   /** A new process of the agent takes its attempt up from the journal. Throws `stale_attempt` when the fence has fallen. */
@@ -84,18 +87,20 @@ export class Claims {
   async resume({ job_id, attempt, session_id }: Resume, context: MessageContext): Promise<Grant> {
     const agent = callerOf(context);
     this.presence.heard(agent);
-    return this.transitions.run(async (change) => {
-      const job = await this.lockOwn(change.tx, job_id, agent, 'stale_attempt');
-      const { lease } = await this.heldBy(change.tx, job);
-      if (!lease || lease.attempt !== attempt) {
+    const granted = await this.transitions.run(async (change) => {
+      const [job] = await lockJobs(change.tx, [job_id]);
+      if (job?.agent_id !== agent) throw new ImsError('stale_attempt', `there is no job ${job_id} for ${agent}`);
+      const facts = found((await factsOf(change.tx, [job_id])).get(job_id), `job ${job_id}`);
+      if (facts.lease?.attempt !== attempt) {
         throw new ImsError('stale_attempt', `attempt ${attempt} of ${job_id} is over; the job is ${job.status}`);
       }
-      await this.hold(change.tx, job, session_id);
-      if (lease.session_id !== session_id) {
+      await this.hold(change.tx, [{ job_id, session_id }]);
+      if (facts.lease.session_id !== session_id) {
         this.transitions.fact(change, job, 'job.resumed', `agent:${agent}`, { attempt, session_id });
       }
-      return this.grant(change.tx, job, attempt, job.now);
+      return { job, facts, attempt, issuedAt: job.now };
     });
+    return this.grant(granted);
   }
 
   /**
@@ -127,42 +132,58 @@ export class Claims {
     return wire(Renewed, { lease_ms: this.config.LEASE_MS, stop });
   }
 
-  private async lockOwn(
-    tx: Tx,
-    id: JobId,
-    agent: AgentId,
-    code: 'job_not_claimable' | 'stale_attempt',
-  ): Promise<JobRow> {
-    const job = await lockJob(tx, id);
-    if (job?.agent_id !== agent) throw new ImsError(code, `there is no job ${id} for ${agent}`);
-    return job;
-  }
-
   /**
-   * The lease of the running attempt, ended or not: until the sweep has taken it, nobody else has the job. Read after
-   * the job is locked, not joined to it: a row that is joined to a locked one is as old as the statement.
+   * The claims that wait share one transaction. Facts are read after the jobs are locked, not joined to them: a row that
+   * is joined to a locked one is as old as the statement.
    */
-  private async heldBy(tx: Tx, job: JobRow): Promise<{ lease: LeaseRow | undefined; presence: string }> {
-    const [row] = await tx.query<{ presence: string; attempt: number | null; session_id: string; granted_at: Date }>(
-      `SELECT g.presence, l.attempt, l.session_id, a.granted_at
-       FROM agents g LEFT JOIN leases l ON l.job_id = $1
-         LEFT JOIN attempts a ON a.job_id = l.job_id AND a.number = l.attempt
-       WHERE g.id = $2`,
-      [job.id, job.agent_id],
-    );
-    const { presence, attempt, session_id, granted_at } = found(row, `agent ${job.agent_id}`);
-    return { presence, lease: attempt === null ? undefined : { attempt, session_id, granted_at } };
+  private commit(claims: readonly Asking[]): Promise<(Granted | ImsError)[]> {
+    return this.transitions.run(async (change) => {
+      const ids = [...new Set(claims.map(({ job_id }) => job_id))];
+      const jobs = new Map((await lockJobs(change.tx, ids)).map((job) => [job.id, job]));
+      const facts = await factsOf(change.tx, ids);
+      const answers = claims.map((claim) =>
+        runInContext(claim.context, () => this.decide(change, claim, jobs.get(claim.job_id), facts.get(claim.job_id))),
+      );
+      const again = claims.filter((_claim, i) => (answers[i] as Partial<Granted>).again);
+      await this.hold(change.tx, again);
+      return answers;
+    });
   }
 
-  private async hold(tx: Tx, job: JobRow, sessionId: string): Promise<void> {
+  private decide(
+    change: Change,
+    { job_id, agent, session_id }: Asking,
+    job: JobRow | undefined,
+    facts: JobFacts | undefined,
+  ): Granted | ImsError {
+    if (job?.agent_id !== agent || !facts) {
+      return new ImsError('job_not_claimable', `there is no job ${job_id} for ${agent}`);
+    }
+    const { lease } = facts;
+    // A held job gives no grant, not even one whose reply was lost: the attempt ends with its lease.
+    if (lease?.session_id === session_id && !job.hold) {
+      return { job, facts, attempt: lease.attempt, issuedAt: lease.granted_at, again: true };
+    }
+    if (facts.presence === 'revoked' || facts.agent_key === null) {
+      return new ImsError('agent_revoked', `${agent} was revoked`);
+    }
+    const cause = { actor: `agent:${agent}`, sessionId: session_id };
+    const decision = this.transitions.apply(change, job, { type: 'claim' }, cause);
+    if ('refusal' in decision) return new ImsError(decision.refusal, decision.detail);
+    return { job, facts, attempt: decision.next.attempt, issuedAt: job.now };
+  }
+
+  private async hold(tx: Tx, held: readonly Pick<Asking, 'job_id' | 'session_id'>[]): Promise<void> {
+    if (held.length === 0) return;
     await tx.query(
-      `UPDATE leases SET session_id = $2, until = clock_timestamp() + $3 * interval '1 millisecond' WHERE job_id = $1`,
-      [job.id, sessionId, this.config.LEASE_MS],
+      `UPDATE leases l SET session_id = r.session_id, until = clock_timestamp() + $3 * interval '1 millisecond'
+         FROM unnest($1::text[], $2::text[]) AS r (job_id, session_id) WHERE l.job_id = r.job_id`,
+      [held.map(({ job_id }) => job_id), held.map(({ session_id }) => session_id), this.config.LEASE_MS],
     );
   }
 
-  private async grant(tx: Tx, job: JobRow, attempt: number, issuedAt: Date): Promise<Grant> {
-    const statement = await this.statements.sign(tx, job, attempt, issuedAt);
+  private grant({ job, facts, attempt, issuedAt }: Granted): Grant {
+    const statement = this.statements.sign(job, facts, attempt, issuedAt);
     return wire(Grant, { attempt, lease_ms: this.config.LEASE_MS, statement });
   }
 }

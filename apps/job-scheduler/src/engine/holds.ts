@@ -21,7 +21,8 @@ import { Presence } from '../agents/presence.js';
 import { caller, json, wire } from '../wire.js';
 import { callerOf } from './claims.js';
 import { lockJob, type JobRow } from './rows.js';
-import { SCHEDULER, Transitions, type Change } from './transitions.js';
+import { type Change } from './change.js';
+import { SCHEDULER, Transitions } from './transitions.js';
 
 /** So much at most in one sweep; the next comes half a second later. */
 const LIFT_BATCH = 100;
@@ -56,7 +57,7 @@ export class Holds {
     await this.transitions.run(async (change) => {
       const job = await this.lock(change, vendor_id, job_id);
       if (job.status === 'cancelling' || jobMachine.isFinal(job.status)) return;
-      await this.transitions.apply(change, job, { type: 'hold', hold }, { actor: 'service:registry-token' });
+      this.transitions.apply(change, job, { type: 'hold', hold }, { actor: 'service:registry-token' });
     });
   }
 
@@ -66,7 +67,7 @@ export class Holds {
     await this.transitions.run(async (change) => {
       const job = await this.lock(change, vendor_id, job_id);
       const actor = caller();
-      const decision = await this.transitions.apply(change, job, { type: 'resume' }, { actor, data: reason });
+      const decision = this.transitions.apply(change, job, { type: 'resume' }, { actor, data: reason });
       if ('refusal' in decision) throw new ImsError(decision.refusal, `${job.id}: ${decision.detail}`);
     });
   }
@@ -103,7 +104,7 @@ export class Holds {
         [id],
       );
       for (const job of held) {
-        await this.transitions.apply(change, job, { type: 'lift', by: 'report' }, { actor: `agent:${id}` });
+        this.transitions.apply(change, job, { type: 'lift', by: 'report' }, { actor: `agent:${id}` });
       }
       return wire(CustomerPolicyReceipt, { lifted: held.length });
     });
@@ -133,7 +134,7 @@ export class Holds {
         [id],
       );
       const by = overtaken.length > 0 ? 'report' : 'time';
-      return !('refusal' in (await this.transitions.apply(change, job, { type: 'lift', by }, { actor: SCHEDULER })));
+      return !('refusal' in this.transitions.apply(change, job, { type: 'lift', by }, { actor: SCHEDULER }));
     });
   }
 

@@ -12,7 +12,7 @@ import {
 } from '#contracts';
 import { isCustomerHold, type Fault, type JobEvent } from '#domain';
 import { storableJson, storableText, type Tx } from '#persistence';
-import { json, wire } from '../wire.js';
+import { wire } from '../wire.js';
 import { type JobRow } from './rows.js';
 
 /** What a finished attempt left behind, checked against the shape of its kind. */
@@ -98,65 +98,66 @@ function outcomeOf(job: JobRow, result: JsonObject, expected: Expected): Outcome
   }
 }
 
-/** Writes what a successful attempt left behind, in the transaction that ends the job. */
-export async function storeOutcome(tx: Tx, job: JobRow, done: Outcome): Promise<void> {
-  switch (done.kind) {
-    case 'build': {
-      const { artifact, source_commit, references } = done.outcome;
-      await tx.query(
-        'UPDATE builds SET artifact = $2, source_commit = $3, "references" = $4 WHERE id = $1 AND artifact IS NULL',
-        [job.build_id, json(artifact), source_commit, json(references)],
-      );
-      return;
-    }
-    case 'sync':
-    case 'observe':
-      return;
-    case 'apply':
-      await writeComponent(tx, job, 'deployed', done.outcome);
-      return;
-    case 'destroy':
-      await writeComponent(tx, job, 'removed');
-  }
+/** What is left of an attempt that has ended its job; without an outcome it did not succeed. */
+export interface StoredOutcome {
+  readonly job: JobRow;
+  readonly outcome?: Outcome | undefined;
 }
 
 /**
- * An apply or destroy that was begun and did not succeed leaves the component in a state that nobody knows: `failed`
- * means "something may be there", so a teardown takes it along. What was never begun changed nothing.
+ * Writes what attempts left behind, in the transaction that ends their jobs. An apply or destroy that was begun and did
+ * not succeed leaves the component in a state that nobody knows: `failed` means "something may be there", so a teardown
+ * takes it along. What was never begun changed nothing.
  */
-export async function storeFailure(tx: Tx, job: JobRow): Promise<void> {
-  const begun = job.attempt > 0 && (job.kind === 'apply' || job.kind === 'destroy');
-  if (begun) await writeComponent(tx, job, 'failed');
+export async function storeOutcomes(tx: Tx, left: readonly StoredOutcome[]): Promise<void> {
+  const builds: object[] = [];
+  const components: object[] = [];
+  for (const { job, outcome } of left) {
+    if (outcome?.kind === 'build') {
+      const { artifact, source_commit, references } = outcome.outcome;
+      builds.push({ id: job.build_id, artifact, source_commit, references });
+    } else if (outcome?.kind === 'apply') {
+      components.push(componentOf(job, 'deployed', outcome.outcome));
+    } else if (outcome?.kind === 'destroy') {
+      components.push(componentOf(job, 'removed'));
+    } else if (!outcome && job.attempt > 0 && (job.kind === 'apply' || job.kind === 'destroy')) {
+      components.push(componentOf(job, 'failed'));
+    }
+  }
+  if (builds.length > 0) {
+    await tx.query(
+      `UPDATE builds b SET artifact = r.artifact, source_commit = r.source_commit, "references" = r."references"
+         FROM jsonb_to_recordset($1) AS r (id text, artifact jsonb, source_commit text, "references" jsonb)
+        WHERE b.id = r.id AND b.artifact IS NULL`,
+      [JSON.stringify(builds)],
+    );
+  }
+  if (components.length > 0) await writeComponents(tx, components);
 }
 
-async function writeComponent(
-  tx: Tx,
-  job: JobRow,
-  status: 'deployed' | 'failed' | 'removed',
-  outcome?: ApplyOutcome,
-): Promise<void> {
+function componentOf(job: JobRow, status: 'deployed' | 'failed' | 'removed', outcome?: ApplyOutcome): object {
+  const { install_id, component_name: name, component_id, component_kind: kind, release_id } = job;
+  const { outputs, sensitive_outputs } = outcome ?? {};
+  return { install_id, name, component_id, kind, status, release_id, outputs, sensitive_outputs };
+}
+
+async function writeComponents(tx: Tx, components: readonly object[]): Promise<void> {
   await tx.query(
     `INSERT INTO install_components AS c
        (install_id, name, component_id, kind, status, release_id, outputs, sensitive_outputs, digest)
-     SELECT $1, $2, $3, $4, $5, $6, $7, $8,
-       (SELECT r->'artifact'->>'digest' FROM releases, jsonb_array_elements(components) r
-        WHERE id = $6 AND r->>'name' = $2)
+     SELECT r.install_id, r.name, r.component_id, r.kind, r.status, r.release_id, r.outputs, r.sensitive_outputs,
+       (SELECT part->'artifact'->>'digest' FROM releases, jsonb_array_elements(components) part
+        WHERE id = r.release_id AND part->>'name' = r.name)
+       FROM jsonb_to_recordset($1) AS r (install_id text, name text, component_id text, kind text, status text,
+         release_id text, outputs jsonb, sensitive_outputs text[])
      ON CONFLICT (install_id, name) DO UPDATE SET
        component_id = EXCLUDED.component_id, kind = EXCLUDED.kind, status = EXCLUDED.status,
        release_id = EXCLUDED.release_id, updated_at = now(),
        -- After a failure the old outputs are still the best that is known; after a removal there are none.
-       outputs = CASE $5 WHEN 'failed' THEN c.outputs ELSE EXCLUDED.outputs END,
-       sensitive_outputs = CASE $5 WHEN 'failed' THEN c.sensitive_outputs ELSE EXCLUDED.sensitive_outputs END,
-       digest = CASE $5 WHEN 'failed' THEN c.digest WHEN 'removed' THEN NULL ELSE EXCLUDED.digest END`,
-    [
-      job.install_id,
-      job.component_name,
-      job.component_id,
-      job.component_kind,
-      status,
-      job.release_id,
-      json(outcome?.outputs),
-      outcome?.sensitive_outputs ?? null,
-    ],
+       outputs = CASE EXCLUDED.status WHEN 'failed' THEN c.outputs ELSE EXCLUDED.outputs END,
+       sensitive_outputs =
+         CASE EXCLUDED.status WHEN 'failed' THEN c.sensitive_outputs ELSE EXCLUDED.sensitive_outputs END,
+       digest = CASE EXCLUDED.status WHEN 'failed' THEN c.digest WHEN 'removed' THEN NULL ELSE EXCLUDED.digest END`,
+    [JSON.stringify(components)],
   );
 }

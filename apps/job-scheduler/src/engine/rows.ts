@@ -87,32 +87,42 @@ export const stateOf = (job: JobRow): JobState => ({
 export const labelOf = (job: { kind: JobKind; component_name: string }): string =>
   `${job.kind} of ${job.component_name}`;
 
-const LOCK_JOB = 'SELECT j.*, clock_timestamp() AS now FROM jobs j WHERE j.id = $1 FOR UPDATE';
-
-/** The job, locked by itself: enough for what changes nothing but the job (claim, resume). */
+/** Jobs, locked by themselves: enough for what changes nothing but the job (claim, resume). In the order of their ids. */
+export function lockJobs(tx: Tx, ids: readonly JobId[]): Promise<JobRow[]> {
+  return tx.query<JobRow>(
+    'SELECT j.*, clock_timestamp() AS now FROM jobs j WHERE j.id = ANY($1) ORDER BY j.id FOR UPDATE',
+    [ids],
+  );
+}
 export async function lockJob(tx: Tx, id: JobId): Promise<JobRow | undefined> {
-  const [job] = await tx.query<JobRow>(LOCK_JOB, [id]);
+  const [job] = await lockJobs(tx, [id]);
   return job;
 }
 
 /**
- * The job, locked after its deployment: for everything that may end it. Whoever takes both takes them in this order,
+ * Jobs, locked after their deployments: for everything that may end them. Whoever takes both takes them in this order,
  * so two results of one deployment wait for each other instead of ending in a deadlock.
  */
-export async function lockJobInDeployment(tx: Tx, id: JobId): Promise<JobRow | undefined> {
-  const [head] = await tx.query<{ deployment_id: DeploymentId | null }>(
-    'SELECT deployment_id FROM jobs WHERE id = $1',
-    [id],
+export async function lockJobsInDeployments(tx: Tx, ids: readonly JobId[]): Promise<JobRow[]> {
+  await tx.query(
+    `SELECT 1 FROM deployments WHERE id IN (SELECT deployment_id FROM jobs WHERE id = ANY($1)) ORDER BY id FOR UPDATE`,
+    [ids],
   );
-  if (!head) return undefined;
-  if (head.deployment_id !== null) await lockDeployment(tx, head.deployment_id);
-  return lockJob(tx, id);
+  return lockJobs(tx, ids);
+}
+export async function lockJobInDeployment(tx: Tx, id: JobId): Promise<JobRow | undefined> {
+  const [job] = await lockJobsInDeployments(tx, [id]);
+  return job;
 }
 
-export async function lockDeployment(tx: Tx, id: DeploymentId): Promise<DeploymentRow | undefined> {
-  const [deployment] = await tx.query<DeploymentRow>(
-    'SELECT id, vendor_id, install_id, release_id, kind, status FROM deployments WHERE id = $1 FOR UPDATE',
-    [id],
+export function lockDeployments(tx: Tx, ids: readonly DeploymentId[]): Promise<DeploymentRow[]> {
+  return tx.query<DeploymentRow>(
+    `SELECT id, vendor_id, install_id, release_id, kind, status FROM deployments
+     WHERE id = ANY($1) ORDER BY id FOR UPDATE`,
+    [ids],
   );
+}
+export async function lockDeployment(tx: Tx, id: DeploymentId): Promise<DeploymentRow | undefined> {
+  const [deployment] = await lockDeployments(tx, [id]);
   return deployment;
 }

@@ -10,6 +10,7 @@ import {
   PAYLOAD_TYPES,
   signEnvelope,
   StatementRelease,
+  type JobId,
   type JsonObject,
   type ReleaseComponent,
 } from '#contracts';
@@ -21,17 +22,50 @@ import { type Stored, type StoredSpec } from '../catalogue/entities.js';
 import { iso, wire } from '../wire.js';
 import { type JobRow } from './rows.js';
 
-interface Facts {
+/** What is known beside a job: what its statement says, and who holds it. */
+export interface JobFacts {
   readonly vendor_name: string;
   readonly app_name: string;
   readonly install_name: string | null;
   readonly inputs: JsonObject | null;
   readonly agent_key: string | null;
+  readonly presence: string;
   readonly build_spec: StoredSpec | null;
   readonly released: Stored<ReleaseComponent> | null;
   readonly version: string | null;
   readonly released_at: Date | null;
   readonly rollback: boolean | null;
+  /** Of the running attempt, ended or not: until the sweep has taken it, nobody else has the job. */
+  readonly lease: { readonly attempt: number; readonly session_id: string; readonly granted_at: Date } | undefined;
+}
+
+interface FactsRow extends Omit<JobFacts, 'lease'> {
+  readonly id: JobId;
+  readonly lease_attempt: number | null;
+  readonly session_id: string;
+  readonly granted_at: Date;
+}
+
+/** The facts of jobs, in one round trip. */
+export async function factsOf(tx: Tx, ids: readonly JobId[]): Promise<Map<JobId, JobFacts>> {
+  const rows = await tx.query<FactsRow>(
+    `SELECT j.id, v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key, g.presence,
+       i.name AS install_name, i.inputs, b.spec AS build_spec, r.version, r.created_at AS released_at, d.rollback,
+       (SELECT c FROM jsonb_array_elements(r.components) c WHERE c->>'name' = j.component_name) AS released,
+       l.attempt AS lease_attempt, l.session_id, t.granted_at
+     FROM jobs j JOIN apps a ON a.id = j.app_id JOIN vendors v ON v.id = a.vendor_id JOIN agents g ON g.id = j.agent_id
+       LEFT JOIN installs i ON i.id = j.install_id LEFT JOIN builds b ON b.id = j.build_id
+       LEFT JOIN releases r ON r.id = j.release_id LEFT JOIN deployments d ON d.id = j.deployment_id
+       LEFT JOIN leases l ON l.job_id = j.id LEFT JOIN attempts t ON t.job_id = l.job_id AND t.number = l.attempt
+     WHERE j.id = ANY($1)`,
+    [ids],
+  );
+  return new Map(
+    rows.map(({ id, lease_attempt: attempt, session_id, granted_at, ...facts }) => [
+      id,
+      { ...facts, lease: attempt === null ? undefined : { attempt, session_id, granted_at } },
+    ]),
+  );
 }
 
 /** Where a component's artifacts are in the vendor's registry. */
@@ -53,8 +87,7 @@ export class Statements {
   }
 
   /** The statement of one attempt. The same `issuedAt` gives the same bytes. */
-  async sign(tx: Tx, job: JobRow, attempt: number, issuedAt: Date): Promise<Envelope> {
-    const facts = await this.factsOf(tx, job);
+  sign(job: JobRow, facts: JobFacts, attempt: number, issuedAt: Date): Envelope {
     if (facts.agent_key === null) throw new ImsError('agent_revoked', `${job.agent_id} is not enrolled`);
     const spec = job.kind === 'build' ? facts.build_spec : facts.released;
     if (!spec) throw new ImsError('internal', `${job.id} has no spec`);
@@ -87,30 +120,16 @@ export class Statements {
     });
     return signEnvelope(PAYLOAD_TYPES.job, statement, this.signer);
   }
+}
 
-  /** What a result of this job must fit: the repository of a build, the digest of a sync. */
-  async expected(tx: Tx, job: JobRow): Promise<{ repository?: string; digest?: string }> {
-    if (job.kind !== 'build' && job.kind !== 'sync') return {};
-    const { vendor_name, app_name, released } = await this.factsOf(tx, job);
-    const repository = repositoryOf(vendor_name, app_name, job.component_name);
-    return released ? { repository, digest: released.artifact.digest } : { repository };
-  }
-
-  private async factsOf(tx: Tx, job: JobRow): Promise<Facts> {
-    const [facts] = await tx.query<Facts>(
-      `SELECT v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key,
-         i.name AS install_name, i.inputs, b.spec AS build_spec,
-         r.version, r.created_at AS released_at, d.rollback,
-         (SELECT c FROM jsonb_array_elements(r.components) c WHERE c->>'name' = $5) AS released
-       FROM apps a JOIN vendors v ON v.id = a.vendor_id JOIN agents g ON g.id = $2
-         LEFT JOIN installs i ON i.id = $3 LEFT JOIN builds b ON b.id = $6
-         LEFT JOIN releases r ON r.id = $4 LEFT JOIN deployments d ON d.id = $7
-       WHERE a.id = $1`,
-      [job.app_id, job.agent_id, job.install_id, job.release_id, job.component_name, job.build_id, job.deployment_id],
-    );
-    if (!facts) throw new ImsError('internal', `${job.id} has no app or agent`);
-    return facts;
-  }
+/** What a result of this job must fit: the repository of a build, the digest of a sync. */
+export function expectedOf(
+  job: JobRow,
+  { vendor_name, app_name, released }: JobFacts,
+): { repository?: string; digest?: string } {
+  if (job.kind !== 'build' && job.kind !== 'sync') return {};
+  const repository = repositoryOf(vendor_name, app_name, job.component_name);
+  return released ? { repository, digest: released.artifact.digest } : { repository };
 }
 
 /** The spec alone, without what a release adds to it. */

@@ -94,7 +94,7 @@ export class Sweep implements OnApplicationBootstrap {
       );
       if (!lease) return undefined;
       const event = { type: 'lease_ended', attempt: lease.attempt } as const;
-      const decision = await this.transitions.apply(change, job, event, { actor: SCHEDULER });
+      const decision = this.transitions.apply(change, job, event, { actor: SCHEDULER });
       return 'refusal' in decision ? undefined : { attempt: lease.attempt, agent: job.agent_id };
     });
   }

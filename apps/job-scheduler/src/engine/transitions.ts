@@ -1,6 +1,5 @@
 import { Injectable } from '@nestjs/common';
 import {
-  ImsError,
   jobCancel,
   JobChanged,
   jobChanged,
@@ -18,32 +17,26 @@ import {
 import {
   decideJob,
   deploymentMachine,
-  isCustomerHold,
   jobMachine,
   settleDeployment,
   type JobDecision,
   type JobEffect,
   type JobEvent,
-  type JobState,
+  type Settlement,
 } from '#domain';
 import { Bus } from '#messaging';
-import { Database, type NewEvent, type Tx } from '#persistence';
+import { Database, type Tx } from '#persistence';
 import { createLogger } from '#platform';
 import { SchedulerConfig } from '../config.js';
-import { json, wire } from '../wire.js';
-import { storeFailure, storeOutcome, type Outcome } from './outcomes.js';
-import { labelOf, lockDeployment, stateOf, type JobRow, type NewJob } from './rows.js';
+import { wire } from '../wire.js';
+import { Change } from './change.js';
+import { type Outcome } from './outcomes.js';
+import { labelOf, lockDeployments, stateOf, type DeploymentRow, type JobRow, type NewJob } from './rows.js';
 
 export const SCHEDULER = 'service:job-scheduler';
 
-/** One transaction of the engine. What has to come last in it is collected here and done when the work returns. */
-export interface Change {
-  readonly tx: Tx;
-  /** Facts to record. */
-  readonly facts: NewEvent[];
-  /** Deployments (locked by the caller) in which a job has ended: what waited for it is looked at, once each. */
-  readonly unsettled: Set<DeploymentId>;
-}
+/** Two, so that PostgreSQL works on one group while the next is being made; more only wait for one another's chains. */
+export const GROUPS = { groups: 2, items: 128 };
 
 /** Who or what caused an event, and what comes with it. */
 export interface Cause {
@@ -71,15 +64,15 @@ export class Transitions {
     private readonly config: SchedulerConfig,
   ) {}
 
-  /** Runs the work in one transaction; then settles deployments and records facts, last of all (chain locks). */
+  /** Runs the work in one transaction; then settles deployments, writes, and records facts, last of all (chain locks). */
   async run<T>(work: (change: Change) => Promise<T>): Promise<T> {
     return this.database.transaction(async (tx) => {
-      const change: Change = { tx, facts: [], unsettled: new Set() };
+      const change = new Change(tx);
       const value = await work(change);
-      for (const id of change.unsettled) await this.settle(change, id);
+      await this.settle(change);
+      await change.write(this.config.LEASE_MS);
       // Chains in one order, so that two transactions that write the same two never wait for each other.
-      const inOrder = change.facts.toSorted((a, b) => (a.chainOf < b.chainOf ? -1 : a.chainOf > b.chainOf ? 1 : 0));
-      for (const fact of inOrder) await tx.record(fact);
+      await tx.recordAll(change.facts.toSorted((a, b) => (a.chainOf < b.chainOf ? -1 : a.chainOf > b.chainOf ? 1 : 0)));
       return value;
     });
   }
@@ -112,13 +105,18 @@ export class Transitions {
    * What follows from an event for a job whose row the caller has locked (and before it the deployment's, when the
    * event may end the job). A refusal changes nothing.
    */
-  async apply(change: Change, job: JobRow, event: JobEvent, cause: Cause): Promise<JobDecision> {
+  apply(change: Change, row: JobRow, event: JobEvent, cause: Cause): JobDecision {
+    const job = change.current(row);
     const decision = decideJob(stateOf(job), event, job.now.getTime());
     if ('refusal' in decision) return decision;
     const { next, effects } = decision;
-    const offers = await this.writeState(change.tx, job, next, effects, cause);
-    const after: JobRow = { ...job, ...next, offers, not_before: null, hold: next.hold ?? null };
-    for (const effect of effects) await this.perform(change, after, effect, cause);
+    const ended = effects.find((effect) => effect.type === 'ended');
+    const after = change.put(job, next, {
+      offered: effects.some((effect) => effect.type === 'offer' && effect.afterMs === 0),
+      ended: ended && (ended.fault ?? 'well'),
+      result: next.status === 'succeeded' ? cause.result : undefined,
+    });
+    for (const effect of effects) this.perform(change, after, effect, cause);
     const type = factOf(event, job, next.status);
     const fault = effects.find((effect) => effect.type === 'end_attempt' || effect.type === 'ended')?.fault;
     this.fact(change, job, type, cause.actor, {
@@ -129,7 +127,9 @@ export class Transitions {
       ...(cause.sessionId === undefined ? {} : { session_id: cause.sessionId }),
       ...cause.data,
     });
-    if (next.status !== job.status) this.announce(change.tx, job.id, job.deployment_id ?? undefined, next.status);
+    if (next.status !== job.status) {
+      this.announce(change.tx, job.id, job.deployment_id ?? undefined, next.status);
+    }
     return decision;
   }
 
@@ -167,53 +167,7 @@ export class Transitions {
     });
   }
 
-  /** The new state, behind the fence. The row is locked, so a fence that does not hold is a fault of ours. */
-  private async writeState(
-    tx: Tx,
-    job: JobRow,
-    next: JobState,
-    effects: readonly JobEffect[],
-    cause: Cause,
-  ): Promise<number> {
-    const offered = effects.some((effect) => effect.type === 'offer' && effect.afterMs === 0);
-    const ended = effects.find((effect) => effect.type === 'ended');
-    const delayed = next.notBefore > job.now.getTime();
-    const [row] = await tx.query<{ offers: number }>(
-      `UPDATE jobs SET status = $4, attempt = $5, failures = $6,
-         not_before = $7::timestamptz,
-         -- Counted anew for each attempt, and on over a hold: attempt and number are the offer's identity.
-         offers = CASE WHEN $3 = 'running' AND $4 = 'queued' THEN 0 ELSE offers END + $8::boolean::int,
-         offered_at = CASE WHEN $8 THEN now() WHEN $4 = 'queued' THEN NULL ELSE offered_at END,
-         hold = $12::jsonb, hold_until = $13::timestamptz,
-         hold_serial = CASE WHEN $14
-           THEN (SELECT policy_serial FROM attempts WHERE job_id = $1 AND number = $2) END,
-         started_at = CASE WHEN $4 = 'running' THEN coalesce(started_at, now()) ELSE started_at END,
-         finished_at = CASE WHEN $9 THEN now() ELSE finished_at END,
-         error = CASE WHEN $9 THEN $10::jsonb ELSE error END,
-         result = CASE WHEN $9 THEN $11::jsonb ELSE result END
-       WHERE id = $1 AND attempt = $2 AND status = $3 RETURNING offers`,
-      [
-        job.id,
-        job.attempt,
-        job.status,
-        next.status,
-        next.attempt,
-        next.failures,
-        delayed ? new Date(next.notBefore) : null,
-        offered,
-        ended !== undefined,
-        json(ended?.fault),
-        json(next.status === 'succeeded' ? cause.result : undefined),
-        json(next.hold),
-        next.hold?.until ?? null,
-        next.hold !== undefined && isCustomerHold(next.hold),
-      ],
-    );
-    if (!row) throw new ImsError('internal', `the fence of ${job.id} did not hold`);
-    return row.offers;
-  }
-
-  private async perform(change: Change, job: JobRow, effect: JobEffect, cause: Cause): Promise<void> {
+  private perform(change: Change, job: JobRow, effect: JobEffect, cause: Cause): void {
     const { tx } = change;
     switch (effect.type) {
       case 'offer':
@@ -221,30 +175,15 @@ export class Transitions {
         if (effect.afterMs === 0) this.publishOffer(tx, job);
         return;
       case 'start_attempt':
-        await tx.query(
-          `WITH attempt AS (
-             INSERT INTO attempts (job_id, number, agent_id, session_id, status, granted_at, policy_serial)
-             SELECT $1, $2, $3, $4, 'running', $6, policy_serial FROM agents WHERE id = $3)
-           INSERT INTO leases (job_id, attempt, agent_id, session_id, until)
-           VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 millisecond')`,
-          [job.id, effect.attempt, job.agent_id, cause.sessionId ?? '', this.config.LEASE_MS, job.now],
-        );
+        change.grant(job, effect.attempt, cause.sessionId ?? '');
         return;
       case 'end_attempt':
-        await tx.query(
-          `WITH lease AS (DELETE FROM leases WHERE job_id = $1)
-           UPDATE attempts SET status = $3, error = $4, ended_at = now()
-           WHERE job_id = $1 AND number = $2 AND status = 'running'`,
-          [job.id, effect.attempt, effect.status, json(effect.fault)],
-        );
+        change.endAttempt(job, effect.attempt, effect.status, effect.fault);
         this.revokeTokens(tx, job, effect.attempt);
         return;
       case 'stop_agent': {
         const { attempt, force, reason } = effect;
-        await tx.query(
-          'UPDATE leases SET cancelling = true, force = force OR $3, reason = $4 WHERE job_id = $1 AND attempt = $2',
-          [job.id, attempt, force, reason],
-        );
+        change.stop(job, attempt, force, reason);
         const order = wire(StopOrder, { job_id: job.id, attempt, code: 'cancelled', force, reason });
         tx.afterCommit(() => {
           this.bus.signal(jobCancel, { agent: job.agent_id, job: job.id }, order);
@@ -252,61 +191,92 @@ export class Transitions {
         return;
       }
       case 'ended':
-        if (cause.outcome && job.status === 'succeeded') await storeOutcome(tx, job, cause.outcome);
-        else await storeFailure(tx, job);
+        change.leave(job, job.status === 'succeeded' ? cause.outcome : undefined);
         if (job.deployment_id) change.unsettled.add(job.deployment_id);
     }
   }
 
-  /** Unblocks, skips and ends, as far as the jobs of the deployment allow. The caller holds its lock. */
-  private async settle(change: Change, id: DeploymentId): Promise<void> {
+  /** Unblocks, skips and ends, as far as the jobs of the deployments allow. The caller holds their locks. */
+  private async settle(change: Change): Promise<void> {
     const { tx } = change;
-    const deployment = await lockDeployment(tx, id);
-    if (!deployment || deploymentMachine.isFinal(deployment.status)) return;
+    if (change.unsettled.size === 0) return;
+    const deployments = await lockDeployments(tx, [...change.unsettled]);
     const jobs = await tx.query<JobRow>(
-      'SELECT j.*, clock_timestamp() AS now FROM jobs j WHERE deployment_id = $1 ORDER BY id',
-      [id],
+      'SELECT j.*, clock_timestamp() AS now FROM jobs j WHERE deployment_id = ANY($1) ORDER BY id',
+      [deployments.map(({ id }) => id)],
     );
+    const over: { readonly deployment: DeploymentRow; readonly end: NonNullable<Settlement['end']> }[] = [];
+    for (const deployment of deployments) {
+      if (deploymentMachine.isFinal(deployment.status)) continue;
+      const own = jobs.filter((job) => job.deployment_id === deployment.id);
+      const end = this.settleOne(change, deployment, own);
+      if (end && deploymentMachine.next(deployment.status, end.status)) over.push({ deployment, end });
+    }
+    if (over.length > 0) await this.endDeployments(change, over);
+  }
+
+  private settleOne(change: Change, { status }: DeploymentRow, rows: readonly JobRow[]): Settlement['end'] {
+    const byId = new Map<string, JobRow>(rows.map((row) => [row.id, row]));
     const settled = settleDeployment(
-      deployment.status,
-      jobs.map((job) => ({
-        id: job.id,
-        label: labelOf(job),
-        status: job.status,
-        dependsOn: job.depends_on,
-        ...(job.error ? { fault: job.error } : {}),
-      })),
+      status,
+      rows.map((row) => {
+        const job = change.current(row);
+        return {
+          id: job.id,
+          label: labelOf(job),
+          status: job.status,
+          dependsOn: job.depends_on,
+          ...(job.error ? { fault: job.error } : {}),
+        };
+      }),
     );
-    const byId = new Map<string, JobRow>(jobs.map((job) => [job.id, job]));
     for (const jobId of settled.unblock) {
       const job = byId.get(jobId);
-      if (job) await this.apply(change, job, { type: 'dependencies_succeeded' }, { actor: SCHEDULER });
+      if (job) this.apply(change, job, { type: 'dependencies_succeeded' }, { actor: SCHEDULER });
     }
     for (const { id: jobId, fault } of settled.skip) {
       const job = byId.get(jobId);
-      if (job) await this.apply(change, job, { type: 'dependency_failed', fault }, { actor: SCHEDULER });
+      if (job) this.apply(change, job, { type: 'dependency_failed', fault }, { actor: SCHEDULER });
     }
-    const { end } = settled;
-    if (!end || !deploymentMachine.next(deployment.status, end.status)) return;
-    await tx.query(
-      `UPDATE deployments SET status = $3, error = $4, finished_at = now() WHERE id = $1 AND status = $2`,
-      [id, deployment.status, end.status, json(end.fault)],
+    return settled.end;
+  }
+
+  private async endDeployments(
+    change: Change,
+    over: readonly { readonly deployment: DeploymentRow; readonly end: NonNullable<Settlement['end']> }[],
+  ): Promise<void> {
+    await change.tx.query(
+      `WITH r AS MATERIALIZED (
+         SELECT * FROM jsonb_to_recordset($1)
+           AS r (id text, was text, status text, error jsonb, install_id text, release_id text)),
+       install AS (
+         UPDATE installs i SET release_id = r.release_id FROM r WHERE i.id = r.install_id AND r.status = 'succeeded')
+       UPDATE deployments d SET status = r.status, error = r.error, finished_at = now() FROM r
+       WHERE d.id = r.id AND d.status = r.was`,
+      [
+        JSON.stringify(
+          over.map(({ deployment: { id, status, install_id, kind, release_id }, end }) => ({
+            id,
+            was: status,
+            status: end.status,
+            error: end.fault,
+            install_id,
+            release_id: kind === 'deploy' ? release_id : null,
+          })),
+        ),
+      ],
     );
-    if (end.status === 'succeeded') {
-      await tx.query('UPDATE installs SET release_id = $2 WHERE id = $1', [
-        deployment.install_id,
-        deployment.kind === 'deploy' ? deployment.release_id : null,
-      ]);
+    for (const { deployment, end } of over) {
+      change.facts.push({
+        chainOf: deployment.install_id,
+        type: `deployment.${end.status}`,
+        vendor_id: deployment.vendor_id,
+        install_id: deployment.install_id,
+        deployment_id: deployment.id,
+        actor: SCHEDULER,
+        data: end.fault ? { code: end.fault.code, detail: end.fault.detail.slice(0, 1000) } : {},
+      });
     }
-    change.facts.push({
-      chainOf: deployment.install_id,
-      type: `deployment.${end.status}`,
-      vendor_id: deployment.vendor_id,
-      install_id: deployment.install_id,
-      deployment_id: id,
-      actor: SCHEDULER,
-      data: end.fault ? { code: end.fault.code, detail: end.fault.detail.slice(0, 1000) } : {},
-    });
   }
 
   private announce(tx: Tx, job_id: JobId, deployment_id: DeploymentId | undefined, status: JobStatus): void {

@@ -29,7 +29,8 @@ import { Database, type Tx } from '#persistence';
 import { type Stored } from '../catalogue/entities.js';
 import { found, page, position } from '../catalogue/lists.js';
 import { Cancel } from '../engine/cancel.js';
-import { Transitions, type Change } from '../engine/transitions.js';
+import { type Change } from '../engine/change.js';
+import { Transitions } from '../engine/transitions.js';
 import { caller, iso, isoOrNull, problem, wire } from '../wire.js';
 
 interface DeploymentView {
