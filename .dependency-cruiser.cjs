@@ -8,6 +8,7 @@ const table = {
   oci: ['contracts', 'domain', 'platform'],
   'agent-kit': ['contracts', 'domain', 'platform', 'messaging', 'oci'],
   stack: ['contracts', 'messaging', 'oci'],
+  client: [],
 };
 const service = ['contracts', 'domain', 'platform', 'messaging', 'persistence'];
 const agent = ['contracts', 'domain', 'platform', 'messaging', 'oci', 'agent-kit'];
@@ -18,6 +19,8 @@ const apps = {
   'registry-token': [...service, 'oci'],
   'build-agent': agent,
   'install-agent': agent,
+  cli: ['client'],
+  dashboard: ['client'],
 };
 const forbid = (name, from, allowed, all) => ({
   name,

@@ -11,7 +11,7 @@ export default {
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '^.+\\.ts$': ['@swc/jest', swc] },
   moduleNameMapper: {
-    '^#(contracts|domain|platform|messaging|persistence|oci|agent-kit|stack)$': '<rootDir>/libs/$1/src/index.ts',
+    '^#(contracts|domain|platform|messaging|persistence|oci|agent-kit|stack|client)$': '<rootDir>/libs/$1/src/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   setupFiles: ['reflect-metadata'],

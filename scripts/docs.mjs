@@ -1,10 +1,12 @@
 /**
- * The reference pages that follow from the contracts: errors, messages, permissions, limits. `--check` compares
- * instead of writing, so that a page cannot be older than the code.
+ * What follows from the code: the reference pages (errors, messages, permissions, limits) from the contracts, and the
+ * types of the client from the gateway's OpenAPI document. `--check` compares instead of writing, so that none of them
+ * can be older than the code.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import openapiTS, { astToString } from 'openapi-typescript';
 import {
   agentPermissions,
   CONTRACTS,
@@ -14,9 +16,11 @@ import {
   servicePermissions,
   STREAMS,
 } from '../dist/libs/contracts/src/index.js';
+import { offlineDocument } from '../dist/apps/gateway/src/gateway.module.js';
 import { COMPONENT_NEEDS, JOB_NEEDS_OF } from '../dist/apps/install-agent/src/job-permissions.js';
 
-const OUT = join(dirname(dirname(fileURLToPath(import.meta.url))), 'docs', 'reference');
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const OUT = join(ROOT, 'docs', 'reference');
 const table = (head, rows) =>
   [
     `| ${head.join(' | ')} |`,
@@ -123,21 +127,30 @@ const pages = {
   'limits.md': ['# Limits and periods', generated, table(['name', 'value'], Object.entries(LIMITS))],
 };
 
+/** The OpenAPI document as types. Sorted, so that two changes of the API rarely touch the same lines. */
+async function clientTypes() {
+  const ast = await openapiTS(await offlineDocument(), { alphabetize: true });
+  return `// Generated from the routes of apps/gateway by \`npm run docs\`; do not edit.\n\n${astToString(ast)}`;
+}
+
+const files = Object.fromEntries(
+  Object.entries(pages).map(([name, parts]) => [join('docs', 'reference', name), `${parts.join('\n\n')}\n`]),
+);
+files[join('libs', 'client', 'src', 'schema.ts')] = await clientTypes();
+
 const check = process.argv.includes('--check');
 const stale = [];
 mkdirSync(OUT, { recursive: true });
-for (const [name, parts] of Object.entries(pages)) {
-  const text = `${parts.join('\n\n')}\n`;
-  const file = join(OUT, name);
+for (const [file, text] of Object.entries(files)) {
   let now = '';
   try {
-    now = readFileSync(file, 'utf8');
+    now = readFileSync(join(ROOT, file), 'utf8');
   } catch {
     // not written yet
   }
   if (now === text) continue;
-  if (check) stale.push(`docs/reference/${name}`);
-  else writeFileSync(file, text);
+  if (check) stale.push(file);
+  else writeFileSync(join(ROOT, file), text);
 }
 if (stale.length > 0) {
   console.error(`older than the code: ${stale.join(', ')}. Run: npm run docs`);

@@ -1,14 +1,17 @@
-import { Module, type DynamicModule } from '@nestjs/common';
-import { type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { Module, type DynamicModule, type Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { MessagingModule } from '#messaging';
 import { PersistenceModule } from '#persistence';
 import { startService, tlsFiles } from '#platform';
+import { AccessGuard } from './access/access.guard.js';
 import { ApiKeys } from './access/api-keys.js';
 import { CatalogueController } from './catalogue.controller.js';
 import { GatewayConfig } from './config.js';
 import { DeploymentsController } from './deployments.controller.js';
 import { Idempotency } from './edge/idempotency.js';
 import { openApiDocument } from './edge/openapi.js';
+import { Pipeline } from './edge/pipeline.js';
 import { ApiDocument, EntranceController } from './entrance.controller.js';
 import { InstallsController } from './installs.controller.js';
 import { JobsController } from './jobs.controller.js';
@@ -20,6 +23,16 @@ import { servePage } from './page/files.js';
 import { SessionController } from './page/session.controller.js';
 import { Sessions } from './page/sessions.js';
 import { VendorsController } from './vendors.controller.js';
+
+const CONTROLLERS: Type[] = [
+  EntranceController,
+  VendorsController,
+  CatalogueController,
+  InstallsController,
+  DeploymentsController,
+  JobsController,
+  SessionController,
+];
 
 @Module({})
 class GatewayModule {
@@ -45,15 +58,7 @@ class GatewayModule {
         ApiDocument,
         Sessions,
       ],
-      controllers: [
-        EntranceController,
-        VendorsController,
-        CatalogueController,
-        InstallsController,
-        DeploymentsController,
-        JobsController,
-        SessionController,
-      ],
+      controllers: CONTROLLERS,
     };
   }
 }
@@ -74,4 +79,23 @@ export function startGateway(
     },
     ...options,
   });
+}
+
+/** The OpenAPI document from the declarations alone, no server behind it: for the generated client and the reference. */
+export async function offlineDocument(): Promise<object> {
+  const needed = [...CONTROLLERS, AccessGuard, Pipeline].flatMap(
+    (type) => (Reflect.getMetadata('design:paramtypes', type) ?? []) as Type[],
+  );
+  // Nothing is called, so what the controllers are made with may be empty; only the guard looks at the configuration.
+  const providers = [...new Set(needed)].map((provide) => ({ provide, useValue: { OPERATOR_KEY: '' } }));
+  const module = { module: class Routes {}, controllers: CONTROLLERS, providers };
+  const app = await NestFactory.create<NestFastifyApplication>(module, new FastifyAdapter(), {
+    logger: false,
+    abortOnError: false,
+  });
+  try {
+    return openApiDocument(app, 'http://127.0.0.1:8080');
+  } finally {
+    await app.close();
+  }
 }

@@ -115,7 +115,7 @@ describe('the OpenAPI document', () => {
     expect(App?.properties?.['name']).toEqual({ type: 'string', pattern: expect.stringContaining('a-z0-9') });
     expect(App?.properties?.['created_at']).toEqual({ type: 'string', format: 'date-time' });
     expect(App?.required).toEqual(['id', 'created_at', 'name']);
-    expect(Component?.properties?.['values']).toEqual({ type: 'object' });
+    expect(Component?.properties?.['values']).toEqual({ type: 'object', additionalProperties: true });
     expect(Component?.required).not.toContain('values');
     expect(Job?.properties?.['attempt']).toEqual({ type: 'integer', minimum: 0, maximum: 1_000_000 });
     expect(VendorAccount?.properties?.['build_agent']).toMatchObject({ $ref: '#/components/schemas/EnrolmentToken' });

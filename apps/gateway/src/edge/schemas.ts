@@ -21,7 +21,7 @@ const OPTIONS: Options = {
   refPointerPrefix: '#/components/schemas/',
   additionalConverters: {
     // A bounded JSON object (`Json()`): its size is no keyword of JSON Schema; without this the library invents a $ref to `Object`.
-    jsonSize: () => ({}),
+    jsonSize: () => ({ additionalProperties: true }),
     // The library adds `type: number`, which turns an integer with bounds back into any number.
     min: ({ constraints }) => ({ minimum: constraints[0] as number }),
     max: ({ constraints }) => ({ maximum: constraints[0] as number }),

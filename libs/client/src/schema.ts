@@ -1,0 +1,3273 @@
+// Generated from the routes of apps/gateway by `npm run docs`; do not edit.
+
+export interface paths {
+    "/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where things are. */
+        get: operations["getEntrance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/errors/{code}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What an error code means, and what to do next. */
+        get: operations["getError"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** This API as an OpenAPI 3.1 document. */
+        get: operations["getOpenApi"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Build agents and install agents, newest first. */
+        get: operations["listAgents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/{agent_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** An agent and its presence. */
+        get: operations["getAgent"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/{agent_id}/enrolment-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A one-use token that enrols (or enrols again) an agent. It is shown once. */
+        post: operations["createAgentEnrolmentToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/{agent_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Revoke an agent’s identity. A new enrolment token brings it back under a new key. */
+        post: operations["revokeAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/enrol": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** For agents: exchange an enrolment token and a public key for an identity. */
+        post: operations["enrolAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/renew": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** For agents: a fresh credential after the last one has ended, by a request that the agent’s key has signed. */
+        post: operations["renewAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Apps, newest first. */
+        get: operations["listApps"];
+        put?: never;
+        /** Create an app. */
+        post: operations["createApp"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps/{app_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** An app. */
+        get: operations["getApp"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps/{app_id}/builds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Builds of an app, newest first. */
+        get: operations["listBuilds"];
+        put?: never;
+        /** Build components (default: all) from their sources. */
+        post: operations["createBuilds"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps/{app_id}/components": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Components of an app, newest first. */
+        get: operations["listComponents"];
+        put?: never;
+        /** Add a component to an app. */
+        post: operations["createComponent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps/{app_id}/releases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Releases of an app, newest first. */
+        get: operations["listReleases"];
+        put?: never;
+        /** Make a release of the newest successful build of each component. */
+        post: operations["createRelease"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/builds/{build_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A build; its job has the log. */
+        get: operations["getBuild"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/components/{component_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A component. */
+        get: operations["getComponent"];
+        /** Replace the specification of a component. Later releases have it; those that exist do not change. */
+        put: operations["updateComponent"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A deployment; with `Prefer: wait=N` when it has ended. */
+        get: operations["getDeployment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Cancel all jobs of a deployment that are not finished. */
+        post: operations["cancelDeployment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** History of a deployment. */
+        get: operations["listDeploymentEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Installs, newest first. */
+        get: operations["listInstalls"];
+        put?: never;
+        /** Create an install of an app: one customer’s copy, with its inputs and its agent identity. */
+        post: operations["createInstall"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** An install: its release, components and their outputs. */
+        get: operations["getInstall"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/deployments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Deployments of an install, newest first. */
+        get: operations["listDeployments"];
+        put?: never;
+        /** Take an install to a release, or tear it down. */
+        post: operations["createDeployment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/enrolment-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A one-use token that enrols (or enrols again) the agent of an install. It is shown once. */
+        post: operations["createInstallEnrolmentToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** History of an install: facts, hash-chained. */
+        get: operations["listInstallEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/pull-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One-time pull tokens that were issued for an install, newest first. Their secrets are nowhere. */
+        get: operations["listPullTokens"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/vitals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** CPU, memory, disk and clock of the install’s agent, newest first. */
+        get: operations["listInstallVitals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Jobs, newest first. */
+        get: operations["listJobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A job, and why it waits; with `Prefer: wait=N` when it has ended. */
+        get: operations["getJob"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/attempts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Attempts of a job with their steps. */
+        get: operations["listAttempts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Cancel a job. A running one ends when its agent has proven that its processes are gone. */
+        post: operations["cancelJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** History of a job. */
+        get: operations["listJobEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The log of a job: whole as NDJSON or text, or live as server-sent events that resume by their ids. */
+        get: operations["readJobLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the latest attempt of a job would do, or has done; sensitive values are hidden. */
+        get: operations["getJobPlan"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let a job go on that is held because a token of it was tampered with. Its customer’s holds stay. */
+        post: operations["resumeJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/pull-tokens/{token_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of a pull token. Looking burns nothing. */
+        get: operations["getPullToken"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/pull-tokens/{token_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End a pull token that is not redeemed. What a redeemed one gave cannot be recalled; it ends by itself. */
+        post: operations["revokePullToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A release: one artifact digest for each component. */
+        get: operations["getRelease"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is signed in, and until when. */
+        get: operations["getSession"];
+        put?: never;
+        /** For the web page: sign in with an API key, or with the code of a sign-in link. Sets the session’s cookie. */
+        post: operations["signIn"];
+        /** For the web page: sign out. The session ends everywhere. */
+        delete: operations["signOut"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/sign-in-links": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A link that opens the web page signed in with the key of this request. It works once, for a few minutes. */
+        post: operations["createSignInLink"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vendor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The vendor whose API key this is. */
+        get: operations["getVendor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vendors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sign up a vendor: its registry namespace, build agent identity and first API key. Secrets are shown once. */
+        post: operations["signUpVendor"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vendors/{vendor_id}/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make another API key for a vendor. It is shown once. */
+        post: operations["createApiKey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        Agent: {
+            /** Format: date-time */
+            created_at: string;
+            customer_policy?: {
+                [key: string]: unknown;
+            };
+            id: string;
+            install_id?: string;
+            /** @enum {string} */
+            kind: "build" | "install";
+            /** Format: date-time */
+            last_seen_at?: string;
+            /** @enum {string} */
+            presence: "never_enrolled" | "online" | "offline" | "revoked";
+            public_key?: string;
+            version?: string;
+        };
+        AgentPage: {
+            data: components["schemas"]["Agent"][];
+            next_cursor?: string;
+        };
+        ApiKey: {
+            api_key: string;
+            id: string;
+            vendor_id: string;
+        };
+        App: {
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            inputs?: components["schemas"]["InputDeclaration"][];
+            name: string;
+        };
+        AppPage: {
+            data: components["schemas"]["App"][];
+            next_cursor?: string;
+        };
+        Artifact: {
+            digest: string;
+            media_type: string;
+            repository: string;
+            size_bytes: number;
+        };
+        Attempt: {
+            agent_id: string;
+            /** Format: date-time */
+            ended_at?: string;
+            error?: components["schemas"]["Problem"];
+            /** Format: date-time */
+            granted_at: string;
+            number: number;
+            /** @enum {string} */
+            status: "running" | "succeeded" | "failed" | "cancelled" | "deferred" | "lost";
+            steps: components["schemas"]["Step"][];
+        };
+        AttemptPage: {
+            data: components["schemas"]["Attempt"][];
+            next_cursor?: string;
+        };
+        Build: {
+            app_id: string;
+            artifact?: components["schemas"]["Artifact"];
+            component_id: string;
+            component_name: string;
+            /** Format: date-time */
+            created_at: string;
+            error?: components["schemas"]["Problem"];
+            /** Format: date-time */
+            finished_at?: string;
+            id: string;
+            job_id: string;
+            source_commit?: string;
+            /** @enum {string} */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+        };
+        BuildPage: {
+            data: components["schemas"]["Build"][];
+            next_cursor?: string;
+        };
+        CancelRequest: {
+            force?: boolean;
+            reason?: string;
+        };
+        Component: {
+            app_id: string;
+            /** Format: date-time */
+            created_at: string;
+            depends_on?: string[];
+            dockerfile?: string;
+            id: string;
+            image?: string;
+            /** @enum {string} */
+            kind: "container-image" | "external-image" | "helm-chart" | "terraform-module" | "kubernetes-manifests" | "job";
+            name: string;
+            namespace?: string;
+            run?: components["schemas"]["RunSpec"];
+            source?: components["schemas"]["SourceRef"];
+            values?: {
+                [key: string]: unknown;
+            };
+        };
+        ComponentPage: {
+            data: components["schemas"]["Component"][];
+            next_cursor?: string;
+        };
+        ComponentSpec: {
+            depends_on?: string[];
+            dockerfile?: string;
+            image?: string;
+            /** @enum {string} */
+            kind: "container-image" | "external-image" | "helm-chart" | "terraform-module" | "kubernetes-manifests" | "job";
+            namespace?: string;
+            run?: components["schemas"]["RunSpec"];
+            source?: components["schemas"]["SourceRef"];
+            values?: {
+                [key: string]: unknown;
+            };
+        };
+        Deployment: {
+            /** Format: date-time */
+            created_at: string;
+            error?: components["schemas"]["Problem"];
+            /** Format: date-time */
+            finished_at?: string;
+            id: string;
+            install_id: string;
+            jobs: components["schemas"]["DeploymentJobCounts"];
+            /** @enum {string} */
+            kind: "deploy" | "teardown";
+            release_id?: string;
+            rollback?: boolean;
+            /** @enum {string} */
+            status: "running" | "cancelling" | "succeeded" | "failed" | "cancelled";
+        };
+        DeploymentJobCounts: {
+            failed: number;
+            succeeded: number;
+            total: number;
+            unfinished: number;
+        };
+        DeploymentPage: {
+            data: components["schemas"]["Deployment"][];
+            next_cursor?: string;
+        };
+        Enrolment: {
+            agent_id: string;
+            install_id?: string;
+            job_keys: string[];
+            /** @enum {string} */
+            kind: "build" | "install";
+            nats_jwt: string;
+            /** Format: date-time */
+            nats_jwt_expires_at: string;
+            nats_urls: string[];
+            registry_token_url: string;
+            vendor_id: string;
+            vendor_keys: string[];
+            vendor_registry: components["schemas"]["VendorRegistry"];
+        };
+        EnrolmentToken: {
+            agent_id: string;
+            command: string;
+            /** Format: date-time */
+            expires_at: string;
+            token: string;
+        };
+        EnrolRequest: {
+            public_key: string;
+            signing_public_key?: string;
+            token: string;
+            version: string;
+        };
+        Entrance: {
+            links: {
+                [key: string]: unknown;
+            };
+            name: string;
+            openapi: string;
+        };
+        Envelope: {
+            key_id: string;
+            payload: string;
+            payload_type: string;
+            signature: string;
+        };
+        ErrorEntry: {
+            code: string;
+            next: string;
+            /** @enum {string} */
+            retry: "retry" | "wait" | "fix" | "human";
+            status: number;
+            title: string;
+        };
+        Event: {
+            actor: string;
+            agent_id?: string;
+            /** Format: date-time */
+            at: string;
+            chain: string;
+            data: {
+                [key: string]: unknown;
+            };
+            deployment_id?: string;
+            hash: string;
+            id: string;
+            install_id?: string;
+            job_id?: string;
+            prev_hash: string;
+            seq: number;
+            type: string;
+            vendor_id: string;
+        };
+        EventPage: {
+            data: components["schemas"]["Event"][];
+            next_cursor?: string;
+        };
+        FieldChange: {
+            after?: string;
+            before?: string;
+            hidden?: boolean;
+            path: string;
+        };
+        Hold: {
+            /** @enum {string} */
+            code: "token_tampered" | "customer_paused" | "customer_window" | "awaiting_customer_approval";
+            detail: string;
+            plan_digest?: string;
+            /** Format: date-time */
+            until?: string;
+        };
+        InputDeclaration: {
+            default?: unknown;
+            description?: string;
+            name: string;
+            required?: boolean;
+            /** @enum {string} */
+            type: "string" | "number" | "boolean";
+        };
+        Install: {
+            agent_id: string;
+            app_id: string;
+            components: components["schemas"]["InstallComponent"][];
+            /** Format: date-time */
+            created_at: string;
+            customer_policy?: {
+                [key: string]: unknown;
+            };
+            id: string;
+            inputs: {
+                [key: string]: unknown;
+            };
+            name: string;
+            release_id?: string;
+        };
+        InstallComponent: {
+            digest?: string;
+            kind: string;
+            name: string;
+            outputs?: {
+                [key: string]: unknown;
+            };
+            sensitive_outputs?: string[];
+            /** @enum {string} */
+            status: "absent" | "deployed" | "failed" | "removed";
+            /** Format: date-time */
+            updated_at: string;
+        };
+        InstallPage: {
+            data: components["schemas"]["Install"][];
+            next_cursor?: string;
+        };
+        Job: {
+            agent_id: string;
+            attempt: number;
+            build_id?: string;
+            component: components["schemas"]["JobComponent"];
+            /** Format: date-time */
+            created_at: string;
+            depends_on: string[];
+            deployment_id?: string;
+            error?: components["schemas"]["Problem"];
+            /** Format: date-time */
+            finished_at?: string;
+            hold?: components["schemas"]["Hold"];
+            id: string;
+            install_id?: string;
+            /** @enum {string} */
+            kind: "build" | "sync" | "apply" | "destroy" | "observe";
+            result?: {
+                [key: string]: unknown;
+            };
+            /** Format: date-time */
+            started_at?: string;
+            /** @enum {string} */
+            status: "blocked" | "queued" | "running" | "cancelling" | "succeeded" | "failed" | "cancelled" | "skipped";
+            waiting_reason?: components["schemas"]["WaitingReason"];
+        };
+        JobComponent: {
+            id: string;
+            /** @enum {string} */
+            kind: "container-image" | "external-image" | "helm-chart" | "terraform-module" | "kubernetes-manifests" | "job";
+            name: string;
+        };
+        JobPage: {
+            data: components["schemas"]["Job"][];
+            next_cursor?: string;
+        };
+        JobPlan: {
+            attempt: number;
+            changed: boolean;
+            changes: components["schemas"]["PlannedChange"][];
+            component: components["schemas"]["JobComponent"];
+            created: number;
+            deleted: number;
+            digest: string;
+            install_id: string;
+            job_id: string;
+            omitted: number;
+            /** Format: date-time */
+            planned_at: string;
+            text: string;
+            updated: number;
+        };
+        LogLine: {
+            /** Format: date-time */
+            at: string;
+            attempt: number;
+            /** @enum {string} */
+            level: "debug" | "info" | "warn" | "error";
+            seq: number;
+            step: string;
+            text: string;
+        };
+        NewApp: {
+            inputs?: components["schemas"]["InputDeclaration"][];
+            name: string;
+        };
+        NewBuilds: {
+            components?: string[];
+        };
+        NewComponent: {
+            depends_on?: string[];
+            dockerfile?: string;
+            image?: string;
+            /** @enum {string} */
+            kind: "container-image" | "external-image" | "helm-chart" | "terraform-module" | "kubernetes-manifests" | "job";
+            name: string;
+            namespace?: string;
+            run?: components["schemas"]["RunSpec"];
+            source?: components["schemas"]["SourceRef"];
+            values?: {
+                [key: string]: unknown;
+            };
+        };
+        NewDeployment: {
+            /** @enum {string} */
+            kind: "deploy" | "teardown";
+            release_id?: string;
+            rollback?: boolean;
+        };
+        NewInstall: {
+            app_id: string;
+            inputs?: {
+                [key: string]: unknown;
+            };
+            name: string;
+        };
+        NewRelease: {
+            version: string;
+        };
+        NewVendor: {
+            name: string;
+        };
+        PlannedChange: {
+            /** @enum {string} */
+            action: "delete" | "replace" | "create" | "update" | "run";
+            fields?: components["schemas"]["FieldChange"][];
+            namespace?: string;
+            resource: string;
+        };
+        Problem: {
+            code: string;
+            detail: string;
+        };
+        ProblemDocument: {
+            /** @enum {string} */
+            code: "invalid_request" | "malformed_body" | "unauthenticated" | "forbidden" | "not_found" | "already_exists" | "conflict" | "idempotency_mismatch" | "idempotency_in_progress" | "precondition_required" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "method_not_allowed" | "rate_limited" | "unavailable" | "internal" | "dependency_cycle" | "unknown_component" | "unknown_reference" | "invalid_template" | "missing_input" | "nothing_built" | "deployment_in_progress" | "enrolment_refused" | "agent_revoked" | "agent_too_old" | "job_not_claimable" | "stale_attempt" | "lease_expired" | "cancelled" | "timed_out" | "dependency_failed" | "statement_refused" | "source_unavailable" | "source_invalid" | "image_build_failed" | "external_image_unavailable" | "external_reference" | "tool_missing" | "artifact_missing" | "digest_mismatch" | "signature_missing" | "signature_untrusted" | "signature_invalid" | "signature_swapped" | "provenance_refused" | "registry_unavailable" | "registry_denied" | "pull_token_refused" | "plan_failed" | "apply_failed" | "destroy_failed" | "stale_plan" | "plan_rejected" | "release_downgraded" | "policy_refused" | "held_by_customer" | "agent_error";
+            detail: string;
+            errors?: {
+                message: string;
+                /** @description JSON Pointer (RFC 6901) to the field. */
+                pointer: string;
+            }[];
+            instance: string;
+            /** @description What to do next. */
+            next: string;
+            request_id: string;
+            /** @enum {string} */
+            retry?: "fix" | "retry" | "wait" | "human";
+            status: number;
+            title: string;
+            /** @description A page that explains the code. */
+            type: string;
+        };
+        PullToken: {
+            digest: string;
+            /** Format: date-time */
+            expires_at: string;
+            id: string;
+            install_id: string;
+            /** Format: date-time */
+            issued_at: string;
+            job_id: string;
+            /** Format: date-time */
+            redeemed_at?: string;
+            repository: string;
+            /** @enum {string} */
+            status: "issued" | "redeemed" | "expired" | "revoked";
+            /** Format: date-time */
+            tampered_at?: string;
+        };
+        PullTokenPage: {
+            data: components["schemas"]["PullToken"][];
+            next_cursor?: string;
+        };
+        RegistryNamespace: {
+            namespace: string;
+            url: string;
+        };
+        Release: {
+            app_id: string;
+            components: components["schemas"]["ReleaseComponent"][];
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            version: string;
+        };
+        ReleaseComponent: {
+            artifact: components["schemas"]["Artifact"];
+            build_id: string;
+            component_id: string;
+            depends_on?: string[];
+            dockerfile?: string;
+            image?: string;
+            /** @enum {string} */
+            kind: "container-image" | "external-image" | "helm-chart" | "terraform-module" | "kubernetes-manifests" | "job";
+            name: string;
+            namespace?: string;
+            references?: string[];
+            run?: components["schemas"]["RunSpec"];
+            source?: components["schemas"]["SourceRef"];
+            source_commit: string;
+            values?: {
+                [key: string]: unknown;
+            };
+        };
+        ReleasePage: {
+            data: components["schemas"]["Release"][];
+            next_cursor?: string;
+        };
+        ResumeRequest: {
+            reason?: string;
+        };
+        RunSpec: {
+            args?: string[];
+            command?: string[];
+            image: string;
+            timeout_seconds?: number;
+        };
+        Session: {
+            /** Format: date-time */
+            expires_at?: string;
+            vendor: components["schemas"]["Vendor"];
+        };
+        SignedOut: {
+            /** Format: date-time */
+            at: string;
+        };
+        SignIn: {
+            api_key?: string;
+            code?: string;
+        };
+        SignInLink: {
+            /** Format: date-time */
+            expires_at: string;
+            url: string;
+        };
+        SourceRef: {
+            directory?: string;
+            ref?: string;
+            url: string;
+        };
+        Step: {
+            detail?: {
+                [key: string]: unknown;
+            };
+            duration_ms?: number;
+            name: string;
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            status: "started" | "done" | "failed";
+            tool_ms?: number;
+        };
+        Vendor: {
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            name: string;
+        };
+        VendorAccount: {
+            api_key: string;
+            build_agent: components["schemas"]["EnrolmentToken"];
+            registry: components["schemas"]["RegistryNamespace"];
+            vendor: components["schemas"]["Vendor"];
+        };
+        VendorRegistry: {
+            namespace: string;
+            url: string;
+        };
+        Vitals: {
+            /** Format: date-time */
+            at: string;
+            clock_skew_ms: number;
+            cpu_percent: number;
+            disk_free_bytes: number;
+            jobs_running: number;
+            memory_bytes: number;
+            uptime_s: number;
+            version: string;
+        };
+        VitalsPage: {
+            data: components["schemas"]["Vitals"][];
+            next_cursor?: string;
+        };
+        WaitingReason: {
+            /** @enum {string} */
+            code: "blocked_by_job" | "agent_never_enrolled" | "agent_offline" | "agent_revoked" | "agent_busy" | "retry_delayed" | "awaiting_claim" | "token_tampered" | "customer_paused" | "customer_window" | "awaiting_customer_approval" | "running" | "cancelling";
+            detail: string;
+            unblock: string;
+        };
+        Welcome: {
+            job_key_vouchers?: components["schemas"]["Envelope"][];
+            job_keys: string[];
+            nats_jwt: string;
+            /** Format: date-time */
+            nats_jwt_expires_at: string;
+            /** Format: date-time */
+            server_time: string;
+            slots: number;
+            vendor_keys: string[];
+        };
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    getEntrance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Entrance"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getError: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                code: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEntry"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getOpenApi: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listAgents: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getAgent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Agent"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createAgentEnrolmentToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnrolmentToken"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    revokeAgent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Agent"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    enrolAgent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnrolRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Enrolment"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    renewAgent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Envelope"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Welcome"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listApps: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AppPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createApp: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewApp"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["App"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getApp: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["App"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listBuilds: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BuildPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createBuilds: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewBuilds"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BuildPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listComponents: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComponentPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createComponent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewComponent"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Component"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listReleases: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReleasePage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createRelease: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRelease"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Release"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getBuild: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                build_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Build"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getComponent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                component_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Component"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    updateComponent: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag of the version that the change was made on. */
+                "If-Match": string;
+            };
+            path: {
+                component_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ComponentSpec"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Component"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getDeployment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+                /** @description `wait=N`: answer when the work has ended, or after N seconds (at most 60) as it is then. */
+                Prefer?: string;
+            };
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    cancelDeployment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CancelRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listDeploymentEvents: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listInstalls: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstallPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createInstall: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewInstall"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Install"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getInstall: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Install"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listDeployments: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeploymentPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createDeployment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDeployment"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createInstallEnrolmentToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnrolmentToken"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listInstallEvents: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listPullTokens: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PullTokenPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listInstallVitals: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VitalsPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listJobs: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                deployment_id?: string;
+                install_id?: string;
+                limit?: number;
+                status?: "blocked" | "queued" | "running" | "cancelling" | "succeeded" | "failed" | "cancelled" | "skipped";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+                /** @description `wait=N`: answer when the work has ended, or after N seconds (at most 60) as it is then. */
+                Prefer?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listAttempts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AttemptPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    cancelJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CancelRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listJobEvents: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    readJobLogs: {
+        parameters: {
+            query?: {
+                after?: string;
+                follow?: boolean;
+            };
+            header?: {
+                /** @description Goes on after this line, `<attempt>.<seq>`; stronger than `after`. */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["LogLine"];
+                    "text/event-stream": string;
+                    "text/plain": string;
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getJobPlan: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobPlan"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    resumeJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResumeRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getPullToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                token_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PullToken"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    revokePullToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                token_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PullToken"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getRelease: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                release_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Release"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    signIn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignIn"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    signOut: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedOut"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createSignInLink: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInLink"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getVendor: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Vendor"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    signUpVendor: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewVendor"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VendorAccount"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createApiKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                vendor_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+}
