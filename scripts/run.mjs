@@ -194,6 +194,12 @@ const COMMANDS = {
     process.env.RACE_SEEDS = args[0] === '--seeds' ? args[1] : '1';
     await runTests(['--runInBand', 'test/races']);
   },
+  /** A log of 100,000 lines (`--lines N`) while everything that carries it is killed in turn. */
+  'test:logs': async (args) => {
+    build();
+    process.env.LONG_LOG_LINES = args[0] === '--lines' ? args[1] : '100000';
+    await runTests(['--runInBand', 'test/e2e/faults', '-t', 'a long log']);
+  },
   /** A benchmark of test/bench by its name. */
   bench: ([name, ...args]) => {
     build();

@@ -18,6 +18,7 @@ import { IMS_DATABASE } from '#stack';
 import { type Customer } from '../../deploy/local/agents.js';
 import { followJobs, type JobHistory } from '../../deploy/local/progress.js';
 import { type RestClient } from '../../deploy/local/rest.js';
+import { LogFollower } from './followers.js';
 import {
   ask,
   buildWell,
@@ -37,6 +38,7 @@ import {
 
 /** One round takes 10 s on a quiet machine; a lost lease adds 13 s. */
 const ROUND_MS = 240_000;
+const LONG_LOG_MS = 600_000;
 /** The moments at which processes are killed follow from it; another seed, other moments. */
 const SEED = Number(process.env['FAULT_SEED'] ?? 1);
 
@@ -44,18 +46,24 @@ const SEED = Number(process.env['FAULT_SEED'] ?? 1);
  * Each resource writes one line into a ledger when it is made, and nothing else does: how often something was applied
  * is how often it is in there. `first` can be held in the middle of its apply: it waits for a file.
  */
-const moduleOf = (component: string, round: number, held: boolean): string => `
+const moduleOf = (component: string, round: number, held: boolean, chatter = 0): string => `
 variable "ledger" { type = string }
 variable "gate" { type = string }
 resource "terraform_data" "entry" {
   count            = 2
   triggers_replace = ${round}
   provisioner "local-exec" {
-    command = "echo ${round}/${component}/\${count.index} >> \${var.ledger}${held ? '; until [ -e ${var.gate}/${round} ]; do sleep 0.05; done'.replace('${round}', String(round)) : ''}"
+    command = "echo ${round}/${component}/\${count.index} >> \${var.ledger}${held ? '; until [ -e ${var.gate}/${round} ]; do sleep 0.05; done'.replace('${round}', String(round)) : ''}${chatter === 0 ? '' : `; ${chatterOf(chatter)}`}"
   }
 }
 output "round" { value = "${round}-\${terraform_data.entry[0].id}" }
 `;
+
+/** The first resource writes so many numbered lines; each hundred takes so long that all of it lasts some 20 s. */
+const chatterOf = (total: number): string =>
+  `[ \${count.index} = 1 ] || { i=0; while [ $i -lt ${total} ]; do seq -f 'number %.0f' $((i+1)) $((i+100)); i=$((i+100)); sleep ${(1500 / total).toFixed(3)}; done; }`;
+/** Lines of the long log; \`npm run test:logs\` takes 100,000. */
+const LONG_LOG_LINES = Number(process.env['LONG_LOG_LINES'] ?? 4_000);
 
 interface Round {
   readonly number: number;
@@ -112,9 +120,9 @@ describe(`killed in the middle of a deployment and started again (seed ${SEED})`
     );
   }, START_MS);
 
-  const source = (round: number): string =>
+  const source = (round: number, chatter = 0): string =>
     commit(world, 'ledger', {
-      'first/main.tf': moduleOf('first', round, true),
+      'first/main.tf': moduleOf('first', round, true, chatter),
       'second/main.tf': moduleOf('second', round, false),
     });
   const jobsOf = ({ deployment }: Round): Promise<Job[]> => rest.all<Job>(`/v1/jobs?deployment_id=${deployment.id}`);
@@ -141,9 +149,9 @@ describe(`killed in the middle of a deployment and started again (seed ${SEED})`
   }
 
   /** The next round: new sources, built and released. Each deployment has work for every component that changed. */
-  async function prepare(bulkBytes?: number): Promise<{ round: number; releaseId: string }> {
+  async function prepare(bulkBytes?: number, chatter = 0): Promise<{ round: number; releaseId: string }> {
     const round = ++rounds;
-    source(round);
+    source(round, chatter);
     if (bulkBytes !== undefined)
       await change(rest, components['bulk']!.id, { image: await publishBulk(round, bulkBytes) });
     await buildWell(rest, app);
@@ -338,6 +346,58 @@ describe(`killed in the middle of a deployment and started again (seed ${SEED})`
       }
     },
     ROUND_MS,
+  );
+
+  it(
+    'a long log, while its agent, telemetry, NATS, PostgreSQL and the gateway are killed in turn: three readers have all of it',
+    async () => {
+      const round = await begin(await prepare(undefined, LONG_LOG_LINES));
+      round.open();
+      const job = await until('the job is there', async () =>
+        (await jobsOf(round)).find(({ kind, component }) => kind === 'apply' && component.name === 'first'),
+      );
+      const url = `${rest.baseUrl}/v1/jobs/${job.id}/logs`;
+      const stop = new AbortController();
+      const readers = [Infinity, Infinity, 300].map((lines) => new LogFollower(url, world.account.api_key, lines));
+      const followed = readers.map((reader) => reader.follow(stop.signal));
+      const seen = (lines: number): Promise<unknown> =>
+        until(`${lines} lines are read`, () => (readers[0]?.lines.length ?? 0) >= lines, LONG_LOG_MS);
+      try {
+        await seen(LONG_LOG_LINES * 0.05);
+        await customer.agent.kill();
+        await customer.agent.start();
+        for (const [i, name] of (['telemetry', 'nats', 'postgres', 'gateway'] as const).entries()) {
+          await seen(LONG_LOG_LINES * 0.1 * (i + 2));
+          const server = processes[name]();
+          await server.kill();
+          await server.start();
+        }
+        await finish(round);
+        await Promise.all(followed);
+      } finally {
+        stop.abort();
+      }
+      const whole = readers[0]?.lines ?? [];
+      for (const reader of readers) {
+        // Each line once, numbered from 1 in each attempt, attempts in order.
+        let before = { attempt: 0, seq: 0 };
+        for (const { attempt, seq } of reader.lines) {
+          const next = attempt === before.attempt ? before.seq + 1 : 1;
+          expect([attempt, seq, attempt >= before.attempt]).toEqual([attempt, next, true]);
+          before = { attempt, seq };
+        }
+        expect(reader.lines.length).toBe(whole.length);
+        expect(reader.lines.at(-1)).toEqual(whole.at(-1));
+      }
+      expect(readers[0]?.connections).toBeGreaterThan(1);
+      expect(readers[2]?.connections).toBeGreaterThan(LONG_LOG_LINES / 300);
+      expect(whole.filter(({ text }) => text.includes('missing here'))).toEqual([]);
+      // The run of the program that was not cut: all it wrote, in its order.
+      const numbers = whole.flatMap(({ text }) => /number (\d+)$/.exec(text)?.[1] ?? []).map(Number);
+      const lastRun = numbers.slice(numbers.lastIndexOf(1));
+      expect(lastRun).toEqual(Array.from({ length: LONG_LOG_LINES }, (_, i) => i + 1));
+    },
+    LONG_LOG_MS,
   );
 
   it(

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { inflateSync } from 'node:zlib';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect } from '@jest/globals';
 import {
@@ -338,5 +339,8 @@ async function tablesWith(url: string, needle: string): Promise<string[]> {
       .join(' UNION ALL '),
     [needle],
   );
-  return counted.filter(({ n }) => n > 0).map(({ name }) => name);
+  // Logs are packed there.
+  const frames = await query<{ frame: Buffer }>(url, 'SELECT frame FROM telemetry.log_chunks');
+  const logged = frames.some(({ frame }) => (frame[0] === 0x78 ? inflateSync(frame) : frame).includes(needle));
+  return [...counted.filter(({ n }) => n > 0).map(({ name }) => name), ...(logged ? ['telemetry.log_chunks'] : [])];
 }

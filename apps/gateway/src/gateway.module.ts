@@ -15,6 +15,7 @@ import { Pipeline } from './edge/pipeline.js';
 import { ApiDocument, EntranceController } from './entrance.controller.js';
 import { InstallsController } from './installs.controller.js';
 import { JobsController } from './jobs.controller.js';
+import { ObserveController } from './observe.controller.js';
 import { JobLogs } from './live/job-logs.js';
 import { Wakeups } from './live/wakeups.js';
 import { MIGRATIONS } from './migrations.js';
@@ -32,6 +33,7 @@ const CONTROLLERS: Type[] = [
   DeploymentsController,
   JobsController,
   SessionController,
+  ObserveController,
 ];
 
 @Module({})

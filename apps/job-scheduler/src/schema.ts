@@ -1,5 +1,5 @@
 import { type MigrationInterface, type QueryRunner } from 'typeorm';
-import { JobHolds1700000000020, JobPlans1700000000040 } from './engine/schema.js';
+import { JobHolds1700000000020, JobPlans1700000000040, JobTraces1700000000045 } from './engine/schema.js';
 import { Rollbacks1700000000030 } from './installs/schema.js';
 
 /** Every table of the job-scheduler. Each row carries its vendor: a foreign id is never found. */
@@ -248,4 +248,5 @@ export const MIGRATIONS = [
   JobHolds1700000000020,
   Rollbacks1700000000030,
   JobPlans1700000000040,
+  JobTraces1700000000045,
 ];

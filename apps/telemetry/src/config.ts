@@ -15,4 +15,6 @@ export class TelemetryConfig {
   @EnvInt({ default: 8082, min: 0, max: 65_535 }) HTTP_PORT: number;
   /** Agent vitals older than this are deleted. */
   @EnvInt({ default: 7, min: 1, max: 365 }) VITALS_DAYS: number;
+  /** Logs are deleted so many days after they began, where the vendor has not chosen another time. */
+  @EnvInt({ default: 30, min: 1, max: 3650 }) LOG_DAYS: number;
 }

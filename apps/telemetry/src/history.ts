@@ -1,5 +1,13 @@
 import { Injectable } from '@nestjs/common';
-import { factRecorded, hashEvent, listHistory, type Event, type EventPage, type ListHistory } from '#contracts';
+import {
+  factRecorded,
+  hashEvent,
+  listHistory,
+  type AgentId,
+  type Event,
+  type EventPage,
+  type ListHistory,
+} from '#contracts';
 import { Consumes, reject, Serves, type Outcome } from '#messaging';
 import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
 import { createLogger, Metrics } from '#platform';
@@ -8,6 +16,7 @@ import { createLogger, Metrics } from '#platform';
 @Injectable()
 export class History {
   private readonly logger = createLogger('history');
+  private readonly known = new Set<AgentId>();
 
   constructor(
     private readonly database: Database,
@@ -17,12 +26,7 @@ export class History {
     metrics.gauge({
       name: 'ims_history_facts_missing',
       help: 'Facts that a chain must have, by its numbers, and that are not here.',
-      collect: (gauge) => {
-        this.missing().then(
-          (count) => gauge.set(count),
-          (error: unknown) => this.logger.warn({ err: error }, 'missing facts cannot be counted'),
-        );
-      },
+      collect: async (gauge) => gauge.set(await this.missing()),
     });
   }
 
@@ -49,6 +53,18 @@ export class History {
         JSON.stringify(event),
       ],
     );
+    if (event.agent_id !== undefined) await this.learn(event.agent_id, event);
+  }
+
+  /** Whose an agent is; asked for when its first log line has to find its place. */
+  private async learn(agentId: AgentId, { vendor_id, install_id }: Event): Promise<void> {
+    if (this.known.has(agentId)) return;
+    await this.database.query(
+      'INSERT INTO agents (agent_id, vendor_id, install_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
+      [agentId, vendor_id, install_id ?? null],
+    );
+    if (this.known.size > 100_000) this.known.clear();
+    this.known.add(agentId);
   }
 
   /** Newest first for a vendor or an install, oldest first for a deployment or a job: the order in which people read. */

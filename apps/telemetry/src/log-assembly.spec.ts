@@ -15,6 +15,8 @@ const chunk = (attempt: number, first: number, last: number, ageMs = 0): LogChun
   last_seq: last,
   lines: Array.from({ length: last - first + 1 }, (_, i) => lineOf(attempt, first + i)),
   age_ms: ageMs,
+  hash: `${attempt}.${last}`,
+  prev: first === 1 ? null : `${attempt}.${first - 1}`,
 });
 
 const stored = (chunks: readonly LogChunk[]): LogChunk[] =>
@@ -74,6 +76,18 @@ describe('assemble', () => {
   it('gives at least one line however small the bound is, and tells that there are more', () => {
     const { lines, cut } = assemble([chunk(1, 1, 3)], START, { maxLines: 10, maxBytes: 1 });
     expect([lines.length, cut]).toEqual([1, true]);
+  });
+});
+
+describe('the chain of frames', () => {
+  it('tells a frame that does not follow from the one before it, and nothing else', () => {
+    const frames = [chunk(1, 1, 2), chunk(1, 3, 4), chunk(1, 5, 6), chunk(2, 1, 1)];
+    expect(assemble(frames, START, ALL).broken).toBe(0);
+    const changed = frames.map((frame, i) => (i === 1 ? { ...frame, hash: 'another' } : frame));
+    expect(assemble(changed, START, ALL).broken).toBe(1);
+    // Of an agent that does not say; of frames that overlap; of a gap.
+    expect(assemble([chunk(1, 1, 2), { ...chunk(1, 3, 4), prev: null }], START, ALL).broken).toBe(0);
+    expect(assemble([chunk(1, 1, 4), chunk(1, 3, 5)], START, ALL).broken).toBe(0);
   });
 });
 

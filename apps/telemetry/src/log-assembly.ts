@@ -6,6 +6,9 @@ export interface LogChunk {
   readonly first_seq: number;
   readonly last_seq: number;
   readonly lines: readonly LogText[];
+  /** Of its bytes; `prev` is what the agent said of the frame before it. */
+  readonly hash: string;
+  readonly prev: string | null;
   /** Milliseconds since it was stored. */
   readonly age_ms: number;
 }
@@ -37,6 +40,8 @@ export interface Assembly {
   readonly position: Position;
   /** There was more in the chunks than the limits allowed. */
   readonly cut: boolean;
+  /** Frames that name another predecessor than the one that is stored: somebody changed or replaced one. */
+  readonly broken: number;
 }
 
 /**
@@ -52,6 +57,8 @@ export function assemble(
   const lines: LogLine[] = [];
   let { attempt, seq } = after;
   let bytes = 0;
+  let broken = 0;
+  let before: LogChunk | undefined;
   const full = (): boolean => lines.length >= bounds.maxLines || bytes >= bounds.maxBytes;
   const add = (line: LogLine): void => {
     lines.push(line);
@@ -62,7 +69,9 @@ export function assemble(
     if (chunk.attempt < attempt) continue;
     const expected = chunk.attempt === attempt ? seq + 1 : 1;
     if (chunk.last_seq < expected) continue;
-    if (full()) return { lines, position: { attempt, seq }, cut: true };
+    if (full()) return { lines, position: { attempt, seq }, cut: true, broken };
+    if (follows(before, chunk) && chunk.prev !== before?.hash) broken += 1;
+    before = chunk;
     const missing = chunk.first_seq - expected;
     if (missing > 0) {
       if (chunk.age_ms < GAP_WAIT_MS) break;
@@ -73,9 +82,13 @@ export function assemble(
     for (const [index, line] of chunk.lines.entries()) {
       const own = chunk.first_seq + index;
       if (chunk.attempt === attempt && own <= seq) continue;
-      if (full()) return { lines, position: { attempt, seq }, cut: true };
+      if (full()) return { lines, position: { attempt, seq }, cut: true, broken };
       add({ ...line, attempt: chunk.attempt, seq: own });
     }
   }
-  return { lines, position: { attempt, seq }, cut: false };
+  return { lines, position: { attempt, seq }, cut: false, broken };
 }
+
+/** The frame begins where the other ended, and says what it comes after. */
+const follows = (before: LogChunk | undefined, { attempt, first_seq, prev }: LogChunk): boolean =>
+  before?.attempt === attempt && before.last_seq + 1 === first_seq && before.hash !== '' && prev !== null;

@@ -5,8 +5,13 @@ import { PersistenceModule } from '#persistence';
 import { startService } from '#platform';
 import { TelemetryConfig } from './config.js';
 import { History } from './history.js';
+import { LogSearch } from './log-search.js';
+import { LogStore } from './log-store.js';
 import { Logs } from './logs.js';
 import { MIGRATIONS } from './migrations.js';
+import { LogRetention } from './retention.js';
+import { Timeline } from './timeline.js';
+import { VitalsCharts } from './vitals-series.js';
 import { AgentVitals } from './vitals.js';
 
 @Module({})
@@ -23,9 +28,21 @@ export class TelemetryModule {
           seed: config.NATS_SEED,
           ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
           callerKeys: config.CALLER_KEYS,
+          // Frames that wait together are stored by one commit.
+          consumers: { concurrency: 256 },
         }),
       ],
-      providers: [{ provide: TelemetryConfig, useValue: config }, Logs, History, AgentVitals],
+      providers: [
+        { provide: TelemetryConfig, useValue: config },
+        LogStore,
+        Logs,
+        LogSearch,
+        LogRetention,
+        History,
+        Timeline,
+        AgentVitals,
+        VitalsCharts,
+      ],
     };
   }
 }

@@ -5,24 +5,34 @@ import { join } from 'node:path';
 import { type NestFastifyApplication } from '@nestjs/platform-fastify';
 import {
   agentVitals,
+  etagOf,
+  getLogUsage,
+  getRetention,
   hashEvent,
   inboxPrefix,
   factRecorded,
   listHistory,
+  listTimeline,
   listVitals,
   logFrame,
   logsAppended,
   newId,
   readLogs,
+  readVitalsSeries,
+  searchLogs,
+  setRetention,
   type AgentId,
   type Event,
   type JobId,
+  type LogHitPage,
   type LogLine,
+  type SearchLogs,
 } from '#contracts';
 import { Bus, connectNats } from '#messaging';
 import { Database } from '#persistence';
 import { freshDatabase, startNats, type FreshDatabase, type NatsServer } from '#stack';
 import { TelemetryConfig } from '../src/config.js';
+import { LogRetention } from '../src/retention.js';
 import { startTelemetry } from '../src/telemetry.module.js';
 import { AgentVitals } from '../src/vitals.js';
 
@@ -57,6 +67,7 @@ describe('telemetry over a real broker and a real database', () => {
       HTTP_HOST: '127.0.0.1',
       HTTP_PORT: 0,
       VITALS_DAYS: 7,
+      LOG_DAYS: 30,
     });
     return startTelemetry(config, { ownsProcess: false });
   };
@@ -89,7 +100,7 @@ describe('telemetry over a real broker and a real database', () => {
         job_id: job,
         attempt,
         first_seq: first,
-        lines: texts.map((text) => ({ at: new Date().toISOString(), level: 'info', step: 'apply', text })),
+        lines: texts.map((text) => ({ at: new Date().toISOString(), level: 'info' as const, step: 'apply', text })),
         last,
       },
       `${by}.${job}.${attempt}.${first}.${id}`,
@@ -246,5 +257,198 @@ describe('telemetry over a real broker and a real database', () => {
     await app.get(AgentVitals).sweep();
     expect(await times()).toEqual([now, recent]);
     expect(await app.get(Database).query('SELECT 1 FROM vitals')).toHaveLength(2);
+  });
+
+  describe('search', () => {
+    const found = async (query: Partial<SearchLogs>): Promise<string[]> => {
+      const hits: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page: LogHitPage = await gateway.call(searchLogs, {
+          agent_id: agent,
+          limit: 2,
+          ...query,
+          ...(cursor ? { cursor } : {}),
+        });
+        hits.push(...page.data.map(({ attempt, seq, text }) => `${attempt}.${seq} ${text}`));
+        cursor = page.next_cursor;
+      } while (cursor);
+      return hits;
+    };
+
+    it('finds by text, expression, level and step, each line once, across frames that repeat and attempts', async () => {
+      const job = newId('job');
+      await send(job, 1, ['Alpha one', 'beta', 'alpha two']);
+      await send(job, 2, ['beta', 'alpha two', 'ALPHA three'], { id: 'recut' });
+      await until(async () => ((await found({ job_id: job })).length === 4 ? true : undefined));
+      await send(job, 1, ['alpha of the second'], { attempt: 2, last: true });
+      await send(newId('job'), 1, ['alpha of a stranger'], { by: stranger, last: true });
+      await until(async () => ((await found({ job_id: job })).length === 5 ? true : undefined));
+      const all = ['2.1 alpha of the second', '1.1 Alpha one', '1.3 alpha two', '1.4 ALPHA three'];
+      expect(await found({ job_id: job, q: 'alpha' })).toEqual(all);
+      expect(await found({ job_id: job, q: '^alpha t', regex: true })).toEqual(['1.3 alpha two', '1.4 ALPHA three']);
+      expect((await found({ q: 'alpha' })).filter((hit) => hit.includes('stranger'))).toEqual([]);
+      expect(await found({ job_id: job, level: 'warn' })).toEqual([]);
+      expect(await found({ job_id: job, step: 'plan' })).toEqual([]);
+      expect(await found({ job_id: job, until: '2020-01-01T00:00:00.000Z' })).toEqual([]);
+    });
+
+    it('stops an expression that would take for ever, and names what is none', async () => {
+      const job = newId('job');
+      await send(job, 1, [`${'a'.repeat(40)}b`], { last: true });
+      await ended(job);
+      const ask = (q: string) => gateway.call(searchLogs, { agent_id: agent, job_id: job, q, regex: true });
+      await expect(ask('^(a+)+$')).rejects.toThrow('/q takes too long');
+      await expect(ask('(')).rejects.toThrow('/q is not a regular expression');
+    });
+  });
+
+  it('keeps logs as long as the vendor says, drops them by the day, and tells what they take', async () => {
+    const vendor = newId('vendor');
+    const prev = '';
+    const fact = {
+      id: newId('event'),
+      chain: `job-scheduler:${vendor}`,
+      seq: 1,
+      type: 'agent.enrolled',
+      at: new Date().toISOString(),
+      vendor_id: vendor,
+      agent_id: agent,
+      actor: 'service:job-scheduler',
+      data: {},
+    };
+    const event: Event = { ...fact, prev_hash: prev, hash: hashEvent(prev, fact) };
+    await scheduler.publish(factRecorded, { vendor, scope: '_' }, event, fact.id);
+    const database = app.get(Database);
+    await until(async () => (await database.query('SELECT 1 FROM agents WHERE agent_id = $1', [agent]))[0]);
+    expect(await gateway.call(getRetention, { vendor_id: vendor })).toEqual({ log_days: 30 });
+    const set = (log_days: number, before: number) =>
+      gateway.call(setRetention, {
+        vendor_id: vendor,
+        retention: { log_days },
+        if_match: etagOf({ log_days: before }),
+      });
+    await expect(set(8, 30)).rejects.toThrow('/log_days must be one of');
+    await expect(set(7, 90)).rejects.toMatchObject({ code: 'precondition_failed' });
+    expect(await set(7, 30)).toEqual({ log_days: 7 });
+
+    const job = newId('job');
+    await send(job, 1, ['short-lived'], { last: true });
+    await ended(job);
+    const usage = await gateway.call(getLogUsage, { vendor_id: vendor });
+    expect(usage.lines).toBeGreaterThan(0);
+    expect(usage.stored_bytes).toBeGreaterThan(0);
+    const partitions = async () =>
+      (
+        await database.query<{ name: string }>(
+          "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'log_chunks'::regclass",
+        )
+      )
+        .map(({ name }) => name)
+        .filter((name) => name.startsWith('log_chunks_k7_'));
+    const [fresh7] = await partitions();
+    expect(await partitions()).toHaveLength(1);
+    // As if it had been stored nine days ago.
+    await database.query(`ALTER TABLE log_chunks DETACH PARTITION ${fresh7}`);
+    await database.query(`UPDATE ${fresh7} SET day = day - 9`);
+    await database.query('UPDATE log_attempts SET day = day - 9 WHERE keep_days = 7');
+    await database.query(`ALTER TABLE ${fresh7} RENAME TO log_chunks_k7_old`);
+    const [old] = await database.query<{ name: string; day: string }>(
+      "SELECT 'log_chunks_k7_' || to_char(current_date - 9, 'YYYYMMDD') AS name, (current_date - 9)::text AS day",
+    );
+    await database.query(`ALTER TABLE log_chunks_k7_old RENAME TO ${old!.name}`);
+    await database.query(
+      `ALTER TABLE log_chunks ATTACH PARTITION ${old!.name} FOR VALUES FROM (7, '${old!.day}') TO (7, date '${old!.day}' + 1)`,
+    );
+    expect((await readAll(job)).map(({ text }) => text)).toEqual(['short-lived']);
+    await app.get(LogRetention).sweep();
+    expect(await partitions()).toEqual([]);
+    expect(await readAll(job)).toEqual([]);
+    // An attempt whose logs are gone begins anew when it writes again.
+    await send(job, 2, ['late'], { last: true });
+    await until(async () => ((await found7(job)) ? true : undefined));
+  });
+  const found7 = async (job: JobId) =>
+    (await gateway.call(searchLogs, { agent_id: agent, job_id: job })).data.some(({ text }) => text === 'late');
+
+  it('tells the course of an install in the order of arrival, and goes on where a reader left', async () => {
+    const vendor = newId('vendor');
+    const install = newId('install');
+    let last: Event | undefined;
+    const record = async (type: string, data: Event['data']) => {
+      const prev_hash = last?.hash ?? '';
+      const fact = {
+        id: newId('event'),
+        chain: `job-scheduler:${install}`,
+        seq: (last?.seq ?? 0) + 1,
+        type,
+        at: new Date().toISOString(),
+        vendor_id: vendor,
+        install_id: install,
+        actor: 'operator',
+        data,
+      };
+      last = { ...fact, prev_hash, hash: hashEvent(prev_hash, fact) };
+      await scheduler.publish(factRecorded, { vendor, scope: install }, last, fact.id);
+    };
+    const read = (more: { cursor?: string; kind?: 'job' } = {}) =>
+      gateway.call(listTimeline, { vendor_id: vendor, install_id: install, ...more });
+    await record('install.created', {});
+    await record('job.created', { component: 'web', kind: 'apply', status: 'queued' });
+    const first = await until(async () => {
+      const page = await read();
+      return page.data.length === 2 ? page : undefined;
+    });
+    expect(first.data.map(({ kind, title }) => [kind, title])).toEqual([
+      ['install', 'install created'],
+      ['job', 'job created: web, apply, queued'],
+    ]);
+    expect(first.next_cursor).toBeUndefined();
+    await record('job.succeeded', { attempt: 1 });
+    const rest = await until(async () => {
+      const page = await read({ cursor: first.resume_cursor });
+      return page.data.length > 0 ? page : undefined;
+    });
+    expect(rest.data.map(({ title }) => title)).toEqual(['job succeeded: attempt 1']);
+    expect((await read({ kind: 'job' })).data).toHaveLength(2);
+    expect((await gateway.call(listTimeline, { vendor_id: newId('vendor'), install_id: install })).data).toEqual([]);
+  });
+
+  it('gives vitals as points of a chart, and when the agent was there', async () => {
+    const database = app.get(Database);
+    const one = newId('agent');
+    // An hour of reports each 15 s, an absence of ten minutes in it, an update at its end.
+    await database.query(
+      `INSERT INTO vitals (agent_id, at, vitals)
+       SELECT $1, t, jsonb_build_object('cpu_percent', 10, 'memory_bytes', 100, 'disk_free_bytes', 1000,
+                'clock_skew_ms', 5, 'jobs_running', 1, 'version', CASE WHEN t < '2026-01-01T00:50Z' THEN '1' ELSE '2' END)
+         FROM generate_series('2026-01-01T00:00Z'::timestamptz, '2026-01-01T00:59:45Z', '15 s') t
+        WHERE t < '2026-01-01T00:20Z' OR t >= '2026-01-01T00:30Z'`,
+      [one],
+    );
+    const series = await gateway.call(readVitalsSeries, {
+      agent_id: one,
+      since: '2026-01-01T00:00:00.000Z',
+      until: '2026-01-01T01:00:00.000Z',
+      points: 12,
+    });
+    expect(series.step_s).toBe(300);
+    expect(series.points).toHaveLength(10);
+    expect(series.points[0]).toEqual({
+      at: '2026-01-01T00:00:00.000Z',
+      samples: 20,
+      cpu_percent_mean: 10,
+      cpu_percent_max: 10,
+      memory_bytes_max: 100,
+      disk_free_bytes_min: 1000,
+      clock_skew_ms: 5,
+      jobs_running_max: 1,
+      version: '1',
+    });
+    expect(series.presence.map(({ from, to, version }) => [from.slice(11, 19), to.slice(11, 19), version])).toEqual([
+      ['00:00:00', '00:19:45', '1'],
+      ['00:30:00', '00:49:45', '1'],
+      ['00:50:00', '00:59:45', '2'],
+    ]);
   });
 });

@@ -16,7 +16,7 @@ import {
   type Receipt,
 } from '#contracts';
 import { type Bus } from '#messaging';
-import { backoffMs, createLogger, sleep } from '#platform';
+import { backoffMs, createLogger, newContext, runInContext, sleep, type RequestContext } from '#platform';
 import { AttemptRun, reportAgain, STOP_TIMES, type StopTimes } from './attempt.js';
 import { type JobHandler } from './handler.js';
 import { type Identity } from './identity.js';
@@ -65,6 +65,9 @@ const PLAN_REPORT_MS = 60_000;
 /** An offer whose claim was not answered comes back after this time. */
 const CLAIM_AGAIN_MS = 500;
 const logger = createLogger('job-loop');
+
+/** What an attempt sends and logs belongs to the trace in which its job was asked for. */
+const traceOf = ({ traceparent }: Grant): RequestContext => newContext(undefined, traceparent);
 
 /** The one loop of both agents: offer, claim, steps, result, receipt. */
 export class JobLoop {
@@ -224,7 +227,8 @@ export class JobLoop {
         return;
       }
       offer.done();
-      if (!this.held.has(keyOf(jobId, grant.attempt))) await this.begin(jobId, grant, sentAt);
+      if (this.held.has(keyOf(jobId, grant.attempt))) return;
+      await runInContext(traceOf(grant), () => this.begin(jobId, grant, sentAt));
     } finally {
       this.claiming.delete(jobId);
     }
@@ -250,7 +254,7 @@ export class JobLoop {
         const statement = this.read(entry.jobId, grant, entry.attempt);
         await entry.granted(grant.statement);
         logger.info({ ...request, steps_done: entry.steps.filter(({ done }) => done).length }, 'an attempt is resumed');
-        await this.execute(held, statement, grant, sentAt);
+        await runInContext(traceOf(grant), () => this.execute(held, statement, grant, sentAt));
         return;
       } catch (thrown) {
         const error = ImsError.of(thrown);

@@ -2,7 +2,7 @@ import { appendFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { ImsError, LIMITS, LogFrame, newId, parse, type JobId } from '#contracts';
+import { hashLogFrame, ImsError, LIMITS, LogFrame, newId, parse, type JobId } from '#contracts';
 import { waitFor } from '../test/wait.js';
 import { LogShipper } from './log-shipper.js';
 
@@ -22,6 +22,7 @@ afterEach(async () => {
 /** JetStream as far as it matters: stores a message id once, and may be away. */
 class Stream {
   readonly frames = new Map<string, LogFrame>();
+  private readonly bytes = new Map<LogFrame, string>();
   sent = 0;
   away = false;
   /** Stored, but the acknowledgement is lost. */
@@ -33,13 +34,17 @@ class Stream {
     const had = this.frames.get(id);
     if (had !== undefined) expect(frame).toEqual(had);
     this.frames.set(id, frame);
+    this.bytes.set(frame, JSON.stringify(body));
     return this.loseAcks-- > 0 ? Promise.reject(new ImsError('unavailable')) : Promise.resolve();
   };
   lines(): string[] {
     const frames = [...this.frames.values()].sort((a, b) => a.first_seq - b.first_seq);
     let next = 1;
+    let before: string | undefined;
     for (const frame of frames) {
       expect(frame.first_seq).toBe(next);
+      expect(frame.prev).toBe(before);
+      before = hashLogFrame(this.bytes.get(frame) ?? '');
       next += frame.lines.length;
     }
     return frames.flatMap((frame) => frame.lines.map(({ text }) => text));
@@ -168,4 +173,20 @@ it('has no registered secret in anything that is sent or on disk', async () => {
   log.end();
   await log.finished;
   expect(stream.lines().join('\n')).not.toMatch(/swordf|Bearer abc/);
+});
+
+it('says where an earlier life was cut off, and nothing when it had ended in order', async () => {
+  const stream = new Stream();
+  const first = await open(stream);
+  first.of(jobId, 1).write('info', 's', 'one');
+  await first.stop(1_000);
+  const second = await open(stream);
+  const log = second.of(jobId, 1);
+  log.write('info', 's', 'two');
+  await waitFor(() => stream.lines().length === 2);
+  // As a killed process leaves it: without a word.
+  const third = await open(stream);
+  third.of(jobId, 1).end();
+  await third.of(jobId, 1).finished;
+  expect(stream.lines()).toEqual(['one', 'two', expect.stringMatching(/^\[the agent ended here without warning/)]);
 });

@@ -36,7 +36,7 @@ export class LogShipper {
     const shipper = new LogShipper(options);
     for (const name of readdirSync(options.directory)) {
       const [jobId, attempt] = name.split('.');
-      if (isId('job', jobId) && Number(attempt) > 0) shipper.of(jobId, Number(attempt));
+      if (isId('job', jobId) && Number(attempt) > 0) shipper.of(jobId, Number(attempt)).cameBack();
     }
     return shipper;
   }
@@ -67,7 +67,7 @@ export class LogShipper {
 
   /** Writes out what is in memory and gives sending so much time; what is unsent stays on disk for the next start. */
   async stop(withinMs: number): Promise<void> {
-    for (const log of this.logs.values()) log.flush();
+    for (const log of this.logs.values()) log.leave();
     const limit = new AbortController();
     await Promise.race([
       Promise.all([...this.logs.values()].map((log) => log.idle(limit.signal))),
@@ -87,6 +87,7 @@ export class LogShipper {
         continue;
       }
       try {
+        await log.spool.sync(head);
         await this.send(log, log.spool.load(head));
       } catch (error) {
         tries += 1;
@@ -144,6 +145,18 @@ export class AttemptLog {
     for (const line of clean.split(/\r?\n/)) {
       this.add({ at, level, step: step.slice(0, 40), text: shorten(line, cut) });
     }
+  }
+
+  /** After a start: says where an earlier life was cut off, since what it had in memory is not in the log. */
+  cameBack(): void {
+    if (this.spool.torn)
+      this.write('warn', '', '[the agent ended here without warning: its last 0.1 s may be missing]');
+  }
+
+  /** The process ends in order: nothing of the log is in its memory any more. */
+  leave(): void {
+    this.flush();
+    if (this.leftOut === 0) this.spool.leaveClean();
   }
 
   /** Nothing goes out beyond so many bytes (of this life of the agent), but a line that says so. */
@@ -219,8 +232,10 @@ export class AttemptLog {
 
   /** A LogFrame as JSON, of lines that are JSON already. */
   private frame(lines: readonly string[], last: boolean): string {
-    const head = `"job_id":"${this.jobId}","attempt":${this.attempt},"first_seq":${this.spool.nextSeq}`;
-    return `{${head},"lines":[${lines.join(',')}],"last":${last}}`;
+    const { nextSeq, tipHash } = this.spool;
+    const head = `"job_id":"${this.jobId}","attempt":${this.attempt},"first_seq":${nextSeq}`;
+    const prev = tipHash === undefined ? '' : `,"prev":"${tipHash}"`;
+    return `{${head},"lines":[${lines.join(',')}],"last":${last}${prev}}`;
   }
 }
 

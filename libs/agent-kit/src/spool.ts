@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -7,10 +8,12 @@ import {
   readdirSync,
   rmSync,
   truncateSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type LogFrame } from '#contracts';
+import { hashLogFrame, type LogFrame } from '#contracts';
 
 /** A segment is deleted when all its frames are acknowledged, so this is also what is sent again after a crash. */
 const SEGMENT_BYTES = 1024 * 1024;
@@ -26,9 +29,9 @@ export interface FrameRef {
 
 /**
  * Log frames of one attempt on disk, in their final form: a frame that is sent again after a crash is the same bytes
- * under the same message id, so whoever has it already can tell. Not synced: a power cut may cost the last lines of a
- * log, a kill of the process does not. Reads and writes are synchronous (page cache, microseconds): the mouth of the
- * log pipe must not wait for anything.
+ * under the same message id, so whoever has it already can tell. Reads and writes are synchronous (page cache,
+ * microseconds): the mouth of the log pipe must not wait for anything. What is sent was synced before (`sync`): after a
+ * power cut other lines would else get the numbers of lines that telemetry has already.
  */
 export class Spool {
   private readonly waiting: FrameRef[] = [];
@@ -37,13 +40,22 @@ export class Spool {
   private bytes = 0;
   private next = 1;
   private closed = false;
+  private tip: string | undefined;
+  private readonly unsynced = new Set<string>();
+  /** Lines below it are on the disk. */
+  private syncedSeq = 0;
+  /** An earlier life ended without a word: what was in its memory is lost. */
+  readonly torn: boolean;
 
   constructor(
     readonly directory: string,
     private readonly maxBytes: number,
   ) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    for (const name of readdirSync(directory).sort()) this.read(name);
+    const names = readdirSync(directory).sort();
+    for (const name of names) if (name.endsWith('.ndjson')) this.read(name);
+    this.torn = names.length > 0 && !this.closed && !existsSync(this.cleanFile);
+    rmSync(this.cleanFile, { force: true });
   }
 
   /** Sequence number of the next line. */
@@ -53,6 +65,10 @@ export class Spool {
   /** The last frame was written: no more lines come. */
   get ended(): boolean {
     return this.closed;
+  }
+  /** Hash of the frame that was appended last, in whichever life. */
+  get tipHash(): string | undefined {
+    return this.tip;
   }
   get head(): FrameRef | undefined {
     return this.waiting[0];
@@ -77,7 +93,35 @@ export class Spool {
     this.bytes += length;
     this.next += lines;
     this.closed ||= last;
+    this.tip = hashLogFrame(json);
+    this.unsynced.add(name);
     return true;
+  }
+
+  /** The frame survives a power cut, and so does all that was appended before this call: many frames for one sync. */
+  async sync(frame: FrameRef): Promise<void> {
+    if (frame.firstSeq < this.syncedSeq || this.unsynced.size === 0) return;
+    const names = [...this.unsynced];
+    const upTo = this.next;
+    this.unsynced.clear();
+    for (const path of [...names.map((name) => join(this.directory, name)), this.directory]) {
+      try {
+        const file = await open(path, 'r');
+        await file.datasync().finally(() => file.close());
+      } catch {
+        // Removed meanwhile, since all of it is delivered; or a file system that cannot.
+      }
+    }
+    this.syncedSeq = upTo;
+  }
+
+  /** Nothing is left in memory: the next life begins without a gap. */
+  leaveClean(): void {
+    try {
+      if (!this.closed) writeFileSync(this.cleanFile, '');
+    } catch {
+      // A full disk: the next life says that something may be missing, which is then the case.
+    }
   }
 
   load(frame: FrameRef): LogFrame {
@@ -106,6 +150,9 @@ export class Spool {
   }
 
   private newest: string | undefined;
+  private get cleanFile(): string {
+    return join(this.directory, 'clean');
+  }
 
   private openSegment(): { name: string; fd: number; bytes: number } {
     const name = `${String(this.next).padStart(16, '0')}.ndjson`;
@@ -137,8 +184,10 @@ export class Spool {
     const bytes = readFileSync(file);
     let offset = 0;
     for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, offset)) {
-      const frame = parseFrame(bytes.subarray(offset, end).toString('utf8'));
+      const line = bytes.subarray(offset, end);
+      const frame = parseFrame(line.toString('utf8'));
       if (frame === undefined) break;
+      this.tip = hashLogFrame(line);
       const length = end + 1 - offset;
       this.waiting.push({ segment: name, offset, length, firstSeq: frame.first_seq, last: frame.last });
       this.next = frame.first_seq + frame.lines.length;

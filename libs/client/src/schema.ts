@@ -416,6 +416,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/installs/{install_id}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened to an install, oldest first. `resume_cursor` goes on where this page ends, also later. */
+        get: operations["readInstallHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/history/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The whole history of an install, one entry a line. */
+        get: operations["exportInstallHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lines of all jobs of an install, by text or expression, level, step and time; newest attempt first. */
+        get: operations["searchInstallLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/installs/{install_id}/pull-tokens": {
         parameters: {
             query?: never;
@@ -442,6 +493,23 @@ export interface paths {
         };
         /** CPU, memory, disk and clock of the install’s agent, newest first. */
         get: operations["listInstallVitals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/vitals/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Vitals of the install’s agent for a chart, and when it was there with which version. */
+        get: operations["readInstallVitalsSeries"];
         put?: never;
         post?: never;
         delete?: never;
@@ -552,6 +620,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/logs/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lines of a job, by text or expression, level, step and time; newest attempt first. */
+        get: operations["searchJobLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/plan": {
         parameters: {
             query?: never;
@@ -580,6 +665,23 @@ export interface paths {
         put?: never;
         /** Let a job go on that is held because a token of it was tampered with. Its customer’s holds stay. */
         post: operations["resumeJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/trace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was done for a job, as one trace: the wait, each attempt, each step. */
+        get: operations["readJobTrace"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -629,6 +731,41 @@ export interface paths {
         };
         /** A release: one artifact digest for each component. */
         get: operations["getRelease"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/retention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How long logs are kept. */
+        get: operations["getRetention"];
+        /** Keep the logs of attempts that begin from now on for 7, 30, 90 or 400 days. */
+        put: operations["setRetention"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/retention/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the logs take that are kept now. */
+        get: operations["getLogUsage"];
         put?: never;
         post?: never;
         delete?: never;
@@ -950,6 +1087,20 @@ export interface components {
             hidden?: boolean;
             path: string;
         };
+        HistoryEntry: {
+            /** Format: date-time */
+            at: string;
+            event: components["schemas"]["Event"];
+            id: string;
+            /** @enum {string} */
+            kind: "install" | "deployment" | "job" | "plan" | "agent" | "token" | "other";
+            title: string;
+        };
+        HistoryPage: {
+            data: components["schemas"]["HistoryEntry"][];
+            next_cursor?: string;
+            resume_cursor: string;
+        };
         Hold: {
             /** @enum {string} */
             code: "token_tampered" | "customer_paused" | "customer_window" | "awaiting_customer_approval";
@@ -1023,6 +1174,7 @@ export interface components {
             started_at?: string;
             /** @enum {string} */
             status: "blocked" | "queued" | "running" | "cancelling" | "succeeded" | "failed" | "cancelled" | "skipped";
+            trace_id?: string;
             waiting_reason?: components["schemas"]["WaitingReason"];
         };
         JobComponent: {
@@ -1051,6 +1203,26 @@ export interface components {
             text: string;
             updated: number;
         };
+        JobTrace: {
+            spans: components["schemas"]["TraceSpan"][];
+            trace_id: string;
+        };
+        LogHit: {
+            /** Format: date-time */
+            at: string;
+            attempt: number;
+            job_id: string;
+            /** @enum {string} */
+            level: "debug" | "info" | "warn" | "error";
+            seq: number;
+            step: string;
+            text: string;
+        };
+        LogHitPage: {
+            data: components["schemas"]["LogHit"][];
+            next_cursor?: string;
+            searched_lines: number;
+        };
         LogLine: {
             /** Format: date-time */
             at: string;
@@ -1060,6 +1232,14 @@ export interface components {
             seq: number;
             step: string;
             text: string;
+        };
+        LogUsage: {
+            attempts: number;
+            bytes: number;
+            lines: number;
+            /** Format: date-time */
+            oldest_at?: string;
+            stored_bytes: number;
         };
         NewApp: {
             inputs?: components["schemas"]["InputDeclaration"][];
@@ -1107,6 +1287,13 @@ export interface components {
             fields?: components["schemas"]["FieldChange"][];
             namespace?: string;
             resource: string;
+        };
+        PresenceSpan: {
+            /** Format: date-time */
+            from: string;
+            /** Format: date-time */
+            to: string;
+            version: string;
         };
         Problem: {
             code: string;
@@ -1191,6 +1378,9 @@ export interface components {
         ResumeRequest: {
             reason?: string;
         };
+        Retention: {
+            log_days: number;
+        };
         RunSpec: {
             args?: string[];
             command?: string[];
@@ -1232,6 +1422,20 @@ export interface components {
             status: "started" | "done" | "failed";
             tool_ms?: number;
         };
+        TraceSpan: {
+            attributes: {
+                [key: string]: unknown;
+            };
+            /** Format: date-time */
+            ended_at?: string;
+            name: string;
+            parent_span_id?: string;
+            span_id: string;
+            /** Format: date-time */
+            started_at: string;
+            /** @enum {string} */
+            status: "running" | "ok" | "error";
+        };
         Vendor: {
             /** Format: date-time */
             created_at: string;
@@ -1262,6 +1466,27 @@ export interface components {
         VitalsPage: {
             data: components["schemas"]["Vitals"][];
             next_cursor?: string;
+        };
+        VitalsPoint: {
+            /** Format: date-time */
+            at: string;
+            clock_skew_ms: number;
+            cpu_percent_max: number;
+            cpu_percent_mean: number;
+            disk_free_bytes_min: number;
+            jobs_running_max: number;
+            memory_bytes_max: number;
+            samples: number;
+            version: string;
+        };
+        VitalsSeries: {
+            points: components["schemas"]["VitalsPoint"][];
+            presence: components["schemas"]["PresenceSpan"][];
+            /** Format: date-time */
+            since: string;
+            step_s: number;
+            /** Format: date-time */
+            until: string;
         };
         WaitingReason: {
             /** @enum {string} */
@@ -2502,6 +2727,125 @@ export interface operations {
             };
         };
     };
+    readInstallHistory: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                kind?: "install" | "deployment" | "job" | "plan" | "agent" | "token" | "other";
+                limit?: number;
+                since?: string;
+                until?: string;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    exportInstallHistory: {
+        parameters: {
+            query?: {
+                kind?: "install" | "deployment" | "job" | "plan" | "agent" | "token" | "other";
+                since?: string;
+                until?: string;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["HistoryEntry"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    searchInstallLogs: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                job_id?: string;
+                level?: "debug" | "info" | "warn" | "error";
+                limit?: number;
+                q?: string;
+                regex?: boolean;
+                since?: string;
+                step?: string;
+                until?: string;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogHitPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     listPullTokens: {
         parameters: {
             query?: {
@@ -2561,6 +2905,43 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VitalsPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    readInstallVitalsSeries: {
+        parameters: {
+            query?: {
+                points?: number;
+                since?: string;
+                until?: string;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VitalsSeries"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
@@ -2810,6 +3191,48 @@ export interface operations {
             };
         };
     };
+    searchJobLogs: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                level?: "debug" | "info" | "warn" | "error";
+                limit?: number;
+                q?: string;
+                regex?: boolean;
+                since?: string;
+                step?: string;
+                until?: string;
+            };
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogHitPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     getJobPlan: {
         parameters: {
             query?: never;
@@ -2884,6 +3307,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    readJobTrace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobTrace"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
@@ -3011,6 +3467,120 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getRetention: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Retention"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    setRetention: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag of the version that the change was made on. */
+                "If-Match": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Retention"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Retention"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getLogUsage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogUsage"];
+                };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
             default: {

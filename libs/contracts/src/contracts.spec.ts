@@ -11,6 +11,10 @@ import {
   ImsError,
   isId,
   JOB_SHARD_NAMES,
+  LogFrame,
+  LogPage,
+  readLogFrame,
+  readLogPage,
   jobStream,
   newId,
   openEnvelope,
@@ -327,5 +331,39 @@ describe('a signed statement', () => {
 
   test('is refused where no key is trusted', () => {
     expect(() => openEnvelope(envelope, PAYLOAD_TYPES.job, [], check)).toThrow('not signed by a key that is trusted');
+  });
+});
+
+describe('the quick reading of log frames and pages', () => {
+  const text = fc.record({
+    at: fc.constantFrom('2026-01-01T00:00:00.000Z', '2026-02-30T00:00:00.000Z', '2026-01-01', 'now', 7),
+    level: fc.constantFrom('info', 'error', 'fatal'),
+    step: fc.constantFrom('', 'apply', 's'.repeat(41)),
+    text: fc.oneof(fc.string(), fc.constant(null)),
+  });
+  const extra = fc.constantFrom({}, { more_of_the_future: 1 }, { prev: 'x'.repeat(43) }, { last: 'no' });
+  const jobId = newId('job');
+  const frame = fc
+    .tuple(fc.array(text, { maxLength: 3 }), fc.integer({ min: -1, max: 3 }), extra)
+    .map(([lines, first_seq, more]) => ({ job_id: jobId, attempt: 1, first_seq, lines, last: false, ...more }));
+  const page = fc
+    .tuple(fc.array(text, { maxLength: 3 }), fc.integer({ min: -1, max: 3 }), extra)
+    .map(([lines, seq, more]) => ({ data: lines.map((line) => ({ ...line, attempt: 1, seq })), more: false, ...more }));
+  const outcome = (read: () => object): unknown => {
+    try {
+      return JSON.parse(JSON.stringify(read()));
+    } catch (error) {
+      return ImsError.of(error).detail;
+    }
+  };
+  test.each([
+    ['frame', frame, readLogFrame, LogFrame],
+    ['page', page, readLogPage, LogPage],
+  ] as const)('a %s: the same results and errors as the general check', (_name, values, read, type) => {
+    fc.assert(
+      fc.property(values as fc.Arbitrary<object>, (value) => {
+        expect(outcome(() => read(value))).toEqual(outcome(() => parse<object>(type, value, 'tolerant')));
+      }),
+    );
   });
 });

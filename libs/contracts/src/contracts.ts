@@ -2,6 +2,7 @@ import * as catalogue from './catalogue.js';
 import * as installs from './installs.js';
 import * as jobs from './jobs.js';
 import { type AnyContract } from './message.js';
+import * as observe from './observe.js';
 import * as plans from './plans.js';
 import * as telemetry from './telemetry.js';
 import * as tokens from './tokens.js';
@@ -10,6 +11,6 @@ const isContract = (value: unknown): value is AnyContract =>
   typeof value === 'object' && value !== null && 'subject' in value && 'body' in value && 'type' in value;
 
 /** Every message there is. Permissions, consumers, boot checks and the reference page follow from this list. */
-export const CONTRACTS: readonly AnyContract[] = [catalogue, installs, jobs, plans, tokens, telemetry].flatMap((room) =>
-  Object.values(room).filter(isContract),
+export const CONTRACTS: readonly AnyContract[] = [catalogue, installs, jobs, observe, plans, tokens, telemetry].flatMap(
+  (room) => Object.values(room).filter(isContract),
 );

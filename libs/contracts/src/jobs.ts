@@ -121,6 +121,8 @@ export class Job {
   @Optional() @Nested(() => Hold) hold?: Hold;
   @Optional() @Nested(() => Problem) error?: Problem;
   @Optional() @Json() result?: JsonObject;
+  /** The trace from the request that asked for the job to its last step; see `/v1/jobs/{job_id}/trace`. */
+  @Optional() @Text(32, 32) trace_id?: string;
   @Time() created_at: string;
   @Optional() @Time() started_at?: string;
   @Optional() @Time() finished_at?: string;
@@ -323,6 +325,8 @@ export class Grant {
   /** From the moment the claim was sent, on the agent's monotonic clock. */
   @Int(1, 3_600_000) lease_ms: number;
   @Nested(() => Envelope) statement: Envelope;
+  /** W3C trace context in which the job was asked for: the agent’s work belongs to that trace. */
+  @Optional() @Text(55, 55) traceparent?: string;
 }
 /** Takes a job. No side effect before the grant. The same session asking again gets the same grant (its reply was lost). */
 export const claimJob = rpc('claim', Claim, Grant);

@@ -14,6 +14,8 @@ interface Base<B extends object> {
   readonly name: string;
   readonly version: number;
   readonly body: Class<B>;
+  /** Reads a body with the result and the errors of `parse(body, value, 'tolerant')`, only faster. */
+  readonly read?: (value: unknown) => B;
 }
 
 /** A message kept in a stream until each consumer has dealt with it. */
@@ -25,6 +27,8 @@ export interface StreamMessage<B extends object> extends Base<B> {
   readonly from: readonly (ServiceName | AgentKind)[];
   /** Each service named has exactly one handler, one durable consumer; it refuses to boot otherwise. */
   readonly consumers: readonly ServiceName[];
+  /** Messages of one `{job}` may be handled at the same time and in any order: the body says what comes where. */
+  readonly unordered?: boolean;
 }
 
 /** A request that is answered: between services (`svc`) or from an agent (`rpc`). */
@@ -32,6 +36,8 @@ export interface Call<B extends object, R extends object> extends Base<B> {
   readonly type: 'call';
   readonly subject: string;
   readonly reply: Class<R>;
+  /** As `read`, of the reply. */
+  readonly readReply?: (value: unknown) => R;
   readonly from: readonly (ServiceName | AgentKind)[];
   readonly servedBy: ServiceName;
   readonly timeoutMs: number;

@@ -1,26 +1,11 @@
 import { ListInVendor, Page, PageQuery } from './catalogue.js';
-import { Flag, IdOf, Int, ListOf, OneOf, Optional, Text, Time } from './fields.js';
+import { IdOf, Int, ListOf, Optional, Text, Time } from './fields.js';
 import { type AgentId, type DeploymentId, type InstallId, type JobId } from './ids.js';
 import { Event } from './jobs.js';
 import { LIMITS } from './limits.js';
+import { LogFrame, LogPage, readLogFrame, readLogPage, ReadLogs } from './log-lines.js';
 import { call, signal, streamMessage } from './message.js';
 
-export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
-export class LogText {
-  @Time() at: string;
-  @OneOf(LOG_LEVELS) level: (typeof LOG_LEVELS)[number];
-  @Text(0, 40) step: string;
-  @Text(0, LIMITS.logLineBytes) text: string;
-}
-/** Consecutive lines of one attempt; `first_seq` numbers the first, from 1. Sent again unchanged after a crash. */
-export class LogFrame {
-  @IdOf('job') job_id: JobId;
-  @Int(1, 1_000_000) attempt: number;
-  @Int(1, Number.MAX_SAFE_INTEGER) first_seq: number;
-  @ListOf(() => LogText, LIMITS.logFrameLines) lines: LogText[];
-  /** True on the last frame of the attempt. */
-  @Flag() last: boolean;
-}
 export const logFrame = streamMessage({
   name: 'log.frame',
   version: 1,
@@ -29,6 +14,9 @@ export const logFrame = streamMessage({
   body: LogFrame,
   from: ['build', 'install'],
   consumers: ['telemetry'],
+  read: readLogFrame,
+  // Lines are numbered, and put in order when they are read.
+  unordered: true,
 });
 
 export class Vitals {
@@ -62,27 +50,6 @@ export const factRecorded = streamMessage({
   consumers: ['telemetry'],
 });
 
-export class LogLine extends LogText {
-  @Int(1, 1_000_000) attempt: number;
-  @Int(1, Number.MAX_SAFE_INTEGER) seq: number;
-}
-export class ReadLogs {
-  @IdOf('job') job_id: JobId;
-  /** The job's agent: lines that another agent sent under this job id are not shown. */
-  @IdOf('agent') agent_id: AgentId;
-  /** Position after which to go on: `<attempt>.<seq>`, the SSE id. */
-  @Optional() @Text(3, 40) after?: string;
-  @Optional() @Int(1, 5000) limit?: number;
-}
-export class LogPage {
-  @ListOf(() => LogLine, 5000) data: LogLine[];
-  /** Position of the last line given; the same as `after` when there was none. */
-  @Optional() @Text(3, 40) position?: string;
-  /** More lines are already there. */
-  @Flag() more: boolean;
-  /** The highest attempt whose last frame is stored: a reader that has its lines has them all. Absent: none yet. */
-  @Optional() @Int(1, 1_000_000) ended_attempt?: number;
-}
 export class ListHistory extends ListInVendor {
   @Optional() @IdOf('install') install_id?: InstallId;
   @Optional() @IdOf('deployment') deployment_id?: DeploymentId;
@@ -104,6 +71,7 @@ export const readLogs = call({
   subject: 'ims.v1.svc.telemetry.logs',
   body: ReadLogs,
   reply: LogPage,
+  readReply: readLogPage,
 });
 export const listHistory = call({
   ...toTelemetry,

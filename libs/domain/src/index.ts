@@ -56,3 +56,4 @@ export {
 } from './policy.js';
 export { windowAt, type WeeklyWindow, type WindowState } from './windows.js';
 export { countsOf, inReadingOrder, planSummary, renderPlan, type Change, type PlanCounts } from './plans.js';
+export { traceOfJob } from './trace.js';

@@ -150,9 +150,12 @@ export class Bus {
   }
 }
 
-function readReply<R extends object>(contract: { name: string; version: number; reply: Class<R> }, value: unknown): R {
+function readReply<R extends object>(
+  contract: { name: string; version: number; reply: Class<R>; readReply?: (value: unknown) => R },
+  value: unknown,
+): R {
   try {
-    return parse(contract.reply, value, 'tolerant');
+    return contract.readReply ? contract.readReply(value) : parse(contract.reply, value, 'tolerant');
   } catch (thrown) {
     throw new ImsError('internal', `the reply of ${labelOf(contract)} has not its shape`, [], { cause: thrown });
   }

@@ -160,7 +160,8 @@ export class StreamConsumer {
     const found = this.#handlerOf(message.subject);
     // One lane a job; what belongs to no job (`_`) is in order by its subject.
     const job = found?.parts['job'];
-    const lane = job === undefined || job === '_' ? message.subject : job;
+    const ordered = job === undefined || job === '_' ? message.subject : job;
+    const lane = found?.contract.unordered === true ? `${message.info.streamSequence}` : ordered;
     this.#held.add(message);
     const work = (this.#lanes.get(lane) ?? Promise.resolve())
       .then(() => this.#handle(message, found))
@@ -204,7 +205,7 @@ export class StreamConsumer {
     const deliveries = message.info.deliveryCount;
     try {
       const body = decode(contract, message.data, parts);
-      const outcome = (await handler.invoke(body, { parts, ...request, deliveries })) as Outcome;
+      const outcome = (await handler.invoke(body, { parts, ...request, deliveries, data: message.data })) as Outcome;
       return settleOutcome(outcome, deliveries);
     } catch (thrown) {
       const settlement = settleThrown(thrown, deliveries);

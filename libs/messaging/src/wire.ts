@@ -21,6 +21,8 @@ export interface MessageContext {
   readonly actor?: string;
   /** 1 for the first delivery of a stream message; always 1 for calls and signals. */
   readonly deliveries: number;
+  /** The bytes of a stream message, as they were sent; absent for calls and signals. */
+  readonly data?: Uint8Array;
 }
 
 /** `job.result/1`: the identity of a contract, in headers and in everything that people read. */
@@ -74,7 +76,12 @@ export function contextOf(contract: AnyContract, received: MsgHdrs | undefined):
  * contract's shape or names another id than its subject does (the subject is what NATS has checked).
  */
 export function decode<B extends object>(
-  contract: { readonly name: string; readonly version: number; readonly body: Class<B> },
+  contract: {
+    readonly name: string;
+    readonly version: number;
+    readonly body: Class<B>;
+    readonly read?: (value: unknown) => B;
+  },
   data: Uint8Array,
   parts: SubjectParts,
 ): B {
@@ -84,7 +91,7 @@ export function decode<B extends object>(
   } catch {
     throw new ImsError('malformed_body', `the body of ${labelOf(contract)} is not JSON`);
   }
-  const body = parse(contract.body, value, 'tolerant');
+  const body = contract.read ? contract.read(value) : parse(contract.body, value, 'tolerant');
   for (const [part, id] of Object.entries(parts)) {
     const named = (body as Readonly<Record<string, unknown>>)[`${part}_id`];
     if (named !== undefined && named !== id) {

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { createLogger } from './logger.js';
 
 interface MetricOptions<L extends string> {
   readonly name: string;
@@ -11,6 +12,7 @@ interface MetricOptions<L extends string> {
 @Injectable()
 export class Metrics {
   readonly registry = new Registry();
+  private readonly logger = createLogger('metrics');
 
   constructor() {
     collectDefaultMetrics({ register: this.registry });
@@ -21,19 +23,24 @@ export class Metrics {
     return this.once(options.name, () => new Counter<L>(this.config(options)));
   }
 
-  gauge<L extends string = never>(options: MetricOptions<L> & { collect?: (gauge: Gauge<L>) => void }): Gauge<L> {
+  /** `collect` runs when the metrics are read; what it throws is logged, and the others are given all the same. */
+  gauge<L extends string = never>(
+    options: MetricOptions<L> & { collect?: (gauge: Gauge<L>) => void | Promise<void> },
+  ): Gauge<L> {
     return this.once(options.name, () => {
       const { collect } = options;
-      return new Gauge<L>({
+      if (collect === undefined) return new Gauge<L>(this.config(options));
+      const gauge: Gauge<L> = new Gauge<L>({
         ...this.config(options),
-        ...(collect
-          ? {
-              collect(this: Gauge<L>) {
-                collect(this);
-              },
-            }
-          : {}),
+        collect: async () => {
+          try {
+            await collect(gauge);
+          } catch (error) {
+            this.logger.warn({ err: error, metric: options.name }, 'a metric cannot be measured');
+          }
+        },
       });
+      return gauge;
     });
   }
 

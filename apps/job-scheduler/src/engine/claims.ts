@@ -184,7 +184,7 @@ export class Claims {
 
   private grant({ job, facts, attempt, issuedAt }: Granted): Grant {
     const statement = this.statements.sign(job, facts, attempt, issuedAt);
-    return wire(Grant, { attempt, lease_ms: this.config.LEASE_MS, statement });
+    return wire(Grant, { attempt, lease_ms: this.config.LEASE_MS, statement, traceparent: job.traceparent });
   }
 }
 

@@ -172,6 +172,7 @@ export class Jobs {
       hold: row.hold && wire(Hold, row.hold),
       error: problem(row.error),
       result: row.result,
+      trace_id: row.traceparent?.split('-')[1],
       created_at: iso(row.created_at),
       started_at: isoOrNull(row.started_at),
       finished_at: isoOrNull(row.finished_at),

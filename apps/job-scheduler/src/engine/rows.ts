@@ -41,6 +41,7 @@ export interface JobRow {
   readonly hold: Hold | null;
   readonly error: Fault | null;
   readonly result: JsonObject | null;
+  readonly traceparent: string | null;
   readonly created_at: Date;
   readonly started_at: Date | null;
   readonly finished_at: Date | null;

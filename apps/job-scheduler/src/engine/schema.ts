@@ -26,6 +26,18 @@ export class JobHolds1700000000020 implements MigrationInterface {
   }
 }
 
+/** The trace in which a job was asked for: what its agent does, days later and after any crash, belongs to it. */
+export class JobTraces1700000000045 implements MigrationInterface {
+  readonly name = 'JobTraces1700000000045';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE jobs ADD COLUMN traceparent text');
+  }
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('ALTER TABLE jobs DROP COLUMN traceparent');
+  }
+}
+
 /** What the latest attempt of a job would do. */
 export class JobPlans1700000000040 implements MigrationInterface {
   readonly name = 'JobPlans1700000000040';

@@ -26,7 +26,7 @@ import {
 } from '#domain';
 import { Bus } from '#messaging';
 import { Database, type Tx } from '#persistence';
-import { createLogger } from '#platform';
+import { createLogger, currentContext, newContext } from '#platform';
 import { SchedulerConfig } from '../config.js';
 import { wire } from '../wire.js';
 import { Change } from './change.js';
@@ -81,14 +81,14 @@ export class Transitions {
   async create(change: Change, jobs: readonly NewJob[]): Promise<void> {
     await change.tx.query(
       `INSERT INTO jobs (id, vendor_id, app_id, kind, status, agent_id, install_id, deployment_id, build_id, release_id,
-         component_id, component_name, component_kind, depends_on, offers, offered_at)
+         component_id, component_name, component_kind, depends_on, offers, offered_at, traceparent)
        SELECT j.id, vendor_id, app_id, kind, status, agent_id, install_id, deployment_id, build_id, release_id,
          component_id, component_name, component_kind, depends_on,
-         CASE status WHEN 'queued' THEN 1 ELSE 0 END, CASE status WHEN 'queued' THEN now() END
+         CASE status WHEN 'queued' THEN 1 ELSE 0 END, CASE status WHEN 'queued' THEN now() END, $2
        FROM jsonb_to_recordset($1) AS j (id text, vendor_id text, app_id text, kind text, status text, agent_id text,
          install_id text, deployment_id text, build_id text, release_id text, component_id text, component_name text,
          component_kind text, depends_on text[])`,
-      [JSON.stringify(jobs)],
+      [JSON.stringify(jobs), (currentContext() ?? newContext()).traceparent],
     );
     for (const job of jobs) {
       if (job.status === 'queued') this.publishOffer(change.tx, { ...job, attempt: 0, offers: 1 });
