@@ -15,6 +15,7 @@ import { AppRow, ComponentRow, ReleaseRow, VendorRow } from './catalogue/entitie
 import { Releases } from './catalogue/releases.js';
 import { SchedulerConfig } from './config.js';
 import { Cancel } from './engine/cancel.js';
+import { Census } from './engine/census.js';
 import { Claims } from './engine/claims.js';
 import { Holds } from './engine/holds.js';
 import { Jobs } from './engine/jobs.js';
@@ -42,7 +43,7 @@ class Relay implements OnApplicationBootstrap {
 
 const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Deployments];
 const AGENTS = [AgentIdentity, Enrolments, Agents, Presence, Revocations];
-const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Plans, Sweep];
+const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Plans, Sweep, Census];
 
 @Module({})
 export class SchedulerModule {

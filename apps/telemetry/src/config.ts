@@ -17,4 +17,8 @@ export class TelemetryConfig {
   @EnvInt({ default: 7, min: 1, max: 365 }) VITALS_DAYS: number;
   /** Logs are deleted so many days after they began, where the vendor has not chosen another time. */
   @EnvInt({ default: 30, min: 1, max: 3650 }) LOG_DAYS: number;
+  /** Logs, vitals and traces are also sent there: OTLP over HTTP as JSON. Not set: nothing leaves. */
+  @EnvUrl({ protocols: ['http', 'https'], optional: true }) OTLP_ENDPOINT?: string;
+  /** Sent with it as `authorization`, e.g. `Bearer …`. */
+  @EnvSecret({ optional: true }) OTLP_AUTHORIZATION?: string;
 }

@@ -6,11 +6,14 @@ import {
   type AgentId,
   type Event,
   type EventPage,
+  type JobTrace,
   type ListHistory,
 } from '#contracts';
-import { Consumes, reject, Serves, type Outcome } from '#messaging';
+import { Consumes, reject, Serves, type MessageContext, type Outcome } from '#messaging';
 import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
 import { createLogger, Metrics } from '#platform';
+import { isEndOfJob, traceOfFacts } from './fact-trace.js';
+import { OtlpForward } from './otlp.js';
 
 /** The history of vendors, installs, deployments and jobs: every fact that a service has recorded, kept for queries. */
 @Injectable()
@@ -20,6 +23,7 @@ export class History {
 
   constructor(
     private readonly database: Database,
+    private readonly otlp: OtlpForward,
     metrics: Metrics,
   ) {
     // Facts of one chain may overtake one another for a moment; a number that stays is a fact that never came.
@@ -31,15 +35,15 @@ export class History {
   }
 
   @Consumes(factRecorded)
-  async store(event: Event): Promise<Outcome> {
+  async store(event: Event, { traceparent }: MessageContext): Promise<Outcome> {
     if (hashEvent(event.prev_hash, event) !== event.hash) {
       this.logger.error({ event_id: event.id, chain: event.chain, seq: event.seq }, 'a fact does not match its hash');
       return reject('digest_mismatch', 'the fact does not match its hash');
     }
     await this.database.query(
       `WITH stored AS (
-         INSERT INTO facts (id, chain, seq, vendor_id, install_id, deployment_id, job_id, event)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING chain, seq)
+         INSERT INTO facts (id, chain, seq, vendor_id, install_id, deployment_id, job_id, event, trace_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING chain, seq)
        INSERT INTO fact_chains AS c (chain, last_seq, facts) SELECT chain, seq, 1 FROM stored
        ON CONFLICT (chain) DO UPDATE SET last_seq = greatest(c.last_seq, excluded.last_seq), facts = c.facts + 1`,
       [
@@ -51,9 +55,23 @@ export class History {
         event.deployment_id ?? null,
         event.job_id ?? null,
         JSON.stringify(event),
+        traceparent.split('-')[1],
       ],
     );
     if (event.agent_id !== undefined) await this.learn(event.agent_id, event);
+    if (event.job_id !== undefined && this.otlp.on && isEndOfJob(event))
+      this.otlp.trace(await this.traceOf(event.job_id));
+  }
+
+  private async traceOf(jobId: string): Promise<JobTrace | undefined> {
+    const rows = await this.database.query<{ event: Event; trace_id: string | null }>(
+      'SELECT event, trace_id FROM facts WHERE job_id = $1 ORDER BY id LIMIT 1000',
+      [jobId],
+    );
+    return traceOfFacts(
+      rows.map(({ event }) => event),
+      rows.find(({ event }) => event.type === 'job.created')?.trace_id ?? undefined,
+    );
   }
 
   /** Whose an agent is; asked for when its first log line has to find its place. */

@@ -6,6 +6,7 @@ import { createLogger, Metrics } from '#platform';
 import { assemble, formatPosition, parsePosition, START, type LogChunk, type Position } from './log-assembly.js';
 import { unpackLines } from './log-frames.js';
 import { LogStore } from './log-store.js';
+import { OtlpForward } from './otlp.js';
 
 const DEFAULT_LINES = 1000;
 /** Frames read for one page: each has up to 128 KiB, so 8 MiB at most are in memory for one reader. */
@@ -31,15 +32,17 @@ export class Logs {
     private readonly bus: Bus,
     private readonly frames: LogStore,
     private readonly metrics: Metrics,
+    private readonly otlp: OtlpForward,
   ) {}
 
   @Consumes(logFrame)
-  async store(frame: LogFrame, { parts, data }: MessageContext): Promise<Outcome> {
+  async store(frame: LogFrame, { parts, data, traceparent }: MessageContext): Promise<Outcome> {
     const { job, agent } = parts;
     if (job !== frame.job_id) return reject('invalid_request', 'the frame is of another job than its subject');
     if (agent === undefined || data === undefined) return reject('invalid_request', 'not from a stream');
     // The author is who published: NATS lets an agent publish under its own id only.
     const { lastSeq } = await this.frames.add(frame, agent, data);
+    this.otlp.logs(frame, agent, traceparent.split('-')[1]);
     this.bus.signal(
       logsAppended,
       { job: frame.job_id },

@@ -151,12 +151,13 @@ export class FactsInOrder1700000000003 implements MigrationInterface {
     await runner.query(`
       ALTER TABLE facts
         ADD COLUMN position bigint GENERATED ALWAYS AS IDENTITY,
-        ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();
+        ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+        ADD COLUMN trace_id text;
       CREATE INDEX facts_install_order ON facts (install_id, xid, position) WHERE install_id IS NOT NULL`);
   }
 
   async down(runner: QueryRunner): Promise<void> {
-    await runner.query('ALTER TABLE facts DROP COLUMN position, DROP COLUMN xid');
+    await runner.query('ALTER TABLE facts DROP COLUMN position, DROP COLUMN xid, DROP COLUMN trace_id');
   }
 }
 

@@ -9,6 +9,7 @@ import { LogSearch } from './log-search.js';
 import { LogStore } from './log-store.js';
 import { Logs } from './logs.js';
 import { MIGRATIONS } from './migrations.js';
+import { OtlpForward } from './otlp.js';
 import { LogRetention } from './retention.js';
 import { Timeline } from './timeline.js';
 import { VitalsCharts } from './vitals-series.js';
@@ -34,6 +35,7 @@ export class TelemetryModule {
       ],
       providers: [
         { provide: TelemetryConfig, useValue: config },
+        OtlpForward,
         LogStore,
         Logs,
         LogSearch,

@@ -4,6 +4,7 @@ import { Consumes, Serves, type MessageContext, type Outcome } from '#messaging'
 import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
 import { createLogger, Lifecycle } from '#platform';
 import { TelemetryConfig } from './config.js';
+import { OtlpForward } from './otlp.js';
 
 const SWEEP_MS = 10 * 60_000;
 /** Rows deleted by one statement: its locks and its WAL stay small. */
@@ -18,6 +19,7 @@ export class AgentVitals implements OnApplicationBootstrap {
     private readonly database: Database,
     private readonly config: TelemetryConfig,
     private readonly lifecycle: Lifecycle,
+    private readonly otlp: OtlpForward,
   ) {}
 
   onApplicationBootstrap(): void {
@@ -37,6 +39,7 @@ export class AgentVitals implements OnApplicationBootstrap {
       vitals.at,
       JSON.stringify(vitals),
     ]);
+    if (parts['agent'] !== undefined) this.otlp.vitals(vitals, parts['agent']);
   }
 
   /** Newest first. */

@@ -1,5 +1,7 @@
 import 'reflect-metadata';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -8,7 +10,6 @@ import {
   etagOf,
   getLogUsage,
   getRetention,
-  hashEvent,
   inboxPrefix,
   factRecorded,
   listHistory,
@@ -30,20 +31,13 @@ import {
 } from '#contracts';
 import { Bus, connectNats } from '#messaging';
 import { Database } from '#persistence';
+import { newContext, runInContext } from '#platform';
 import { freshDatabase, startNats, type FreshDatabase, type NatsServer } from '#stack';
-import { TelemetryConfig } from '../src/config.js';
+import { type TelemetryConfig } from '../src/config.js';
 import { LogRetention } from '../src/retention.js';
 import { startTelemetry } from '../src/telemetry.module.js';
 import { AgentVitals } from '../src/vitals.js';
-
-/** Waits until the condition holds; the test's own time limit ends a wait in vain. */
-async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
+import { configOf, nextFact, until } from './ground.js';
 
 describe('telemetry over a real broker and a real database', () => {
   const dir = mkdtempSync(join(tmpdir(), 'telemetry-'));
@@ -57,18 +51,8 @@ describe('telemetry over a real broker and a real database', () => {
   const agents = new Map<AgentId, Bus>();
   const buses: Bus[] = [];
 
-  const start = async (): Promise<NestFastifyApplication> => {
-    const creds = await nats.serviceCreds('telemetry');
-    const config = Object.assign(new TelemetryConfig(), {
-      DATABASE_URL: await fresh.provisionService('telemetry'),
-      NATS_URLS: [nats.url],
-      NATS_JWT: creds.jwt,
-      NATS_SEED: creds.seed,
-      HTTP_HOST: '127.0.0.1',
-      HTTP_PORT: 0,
-      VITALS_DAYS: 7,
-      LOG_DAYS: 30,
-    });
+  const start = async (more: Partial<TelemetryConfig> = {}): Promise<NestFastifyApplication> => {
+    const config = Object.assign(await configOf(nats, fresh), more);
     return startTelemetry(config, { ownsProcess: false });
   };
   const connect = async (name: string, credentials: { jwt: string; seed: string }): Promise<Bus> => {
@@ -191,20 +175,8 @@ describe('telemetry over a real broker and a real database', () => {
     const job = newId('job');
     const facts: Event[] = [];
     for (let seq = 1; seq <= 5; seq += 1) {
-      const prev = facts.at(-1)?.hash ?? '';
-      const fact = {
-        id: newId('event'),
-        chain: `job-scheduler:${install}`,
-        seq,
-        type: 'job.granted',
-        at: new Date().toISOString(),
-        vendor_id: vendor,
-        install_id: install,
-        job_id: job,
-        actor: 'service:job-scheduler',
-        data: { seq },
-      };
-      facts.push({ ...fact, prev_hash: prev, hash: hashEvent(prev, fact) });
+      const about = { vendor_id: vendor, install_id: install, job_id: job };
+      facts.push(nextFact(facts.at(-1), { type: 'job.granted', ...about, data: { seq } }));
     }
     const forged: Event = { ...facts[0]!, id: newId('event'), seq: 6, data: { seq: 6 } };
     for (const [index, fact] of [...facts, ...facts, forged].entries()) {
@@ -305,20 +277,8 @@ describe('telemetry over a real broker and a real database', () => {
 
   it('keeps logs as long as the vendor says, drops them by the day, and tells what they take', async () => {
     const vendor = newId('vendor');
-    const prev = '';
-    const fact = {
-      id: newId('event'),
-      chain: `job-scheduler:${vendor}`,
-      seq: 1,
-      type: 'agent.enrolled',
-      at: new Date().toISOString(),
-      vendor_id: vendor,
-      agent_id: agent,
-      actor: 'service:job-scheduler',
-      data: {},
-    };
-    const event: Event = { ...fact, prev_hash: prev, hash: hashEvent(prev, fact) };
-    await scheduler.publish(factRecorded, { vendor, scope: '_' }, event, fact.id);
+    const event = nextFact(undefined, { type: 'agent.enrolled', vendor_id: vendor, agent_id: agent, data: {} });
+    await scheduler.publish(factRecorded, { vendor, scope: '_' }, event, event.id);
     const database = app.get(Database);
     await until(async () => (await database.query('SELECT 1 FROM agents WHERE agent_id = $1', [agent]))[0]);
     expect(await gateway.call(getRetention, { vendor_id: vendor })).toEqual({ log_days: 30 });
@@ -376,20 +336,8 @@ describe('telemetry over a real broker and a real database', () => {
     const install = newId('install');
     let last: Event | undefined;
     const record = async (type: string, data: Event['data']) => {
-      const prev_hash = last?.hash ?? '';
-      const fact = {
-        id: newId('event'),
-        chain: `job-scheduler:${install}`,
-        seq: (last?.seq ?? 0) + 1,
-        type,
-        at: new Date().toISOString(),
-        vendor_id: vendor,
-        install_id: install,
-        actor: 'operator',
-        data,
-      };
-      last = { ...fact, prev_hash, hash: hashEvent(prev_hash, fact) };
-      await scheduler.publish(factRecorded, { vendor, scope: install }, last, fact.id);
+      last = nextFact(last, { type, vendor_id: vendor, install_id: install, data });
+      await scheduler.publish(factRecorded, { vendor, scope: install }, last, last.id);
     };
     const read = (more: { cursor?: string; kind?: 'job' } = {}) =>
       gateway.call(listTimeline, { vendor_id: vendor, install_id: install, ...more });
@@ -450,5 +398,65 @@ describe('telemetry over a real broker and a real database', () => {
       ['00:30:00', '00:49:45', '1'],
       ['00:50:00', '00:59:45', '2'],
     ]);
+  });
+
+  it('forwards lines, vitals and the trace of a job to a collector, also one that is busy at first', async () => {
+    type Otlp = Record<string, { resource: object }[]>;
+    const received: { path: string; body: Otlp; authorization: string | undefined }[] = [];
+    let busy = 2;
+    const collector = createServer((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        response.statusCode = busy-- > 0 ? 503 : 200;
+        if (response.statusCode === 200) {
+          const body = JSON.parse(Buffer.concat(chunks).toString()) as Otlp;
+          received.push({ path: request.url ?? '', body, authorization: request.headers.authorization });
+        }
+        response.end('{}');
+      });
+    });
+    await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve));
+    await app.close();
+    app = await start({
+      OTLP_ENDPOINT: `http://127.0.0.1:${(collector.address() as AddressInfo).port}`,
+      OTLP_AUTHORIZATION: 'Bearer of-the-collector',
+    });
+    const vendor = newId('vendor');
+    const job = newId('job');
+    const traceparent = `00-${'ab'.repeat(16)}-${'cd'.repeat(8)}-01`;
+    await runInContext(newContext(undefined, traceparent), async () => {
+      await send(job, 1, ['seen by the collector'], { last: true });
+      let before: Event | undefined;
+      for (const [type, data] of [
+        ['job.created', { kind: 'apply', component: 'web', status: 'queued' }],
+        ['job.granted', { attempt: 1 }],
+        ['job.succeeded', { attempt: 1 }],
+      ] as const) {
+        before = nextFact(before, { type, vendor_id: vendor, job_id: job, data });
+        await scheduler.publish(factRecorded, { vendor, scope: '_' }, before, before.id);
+      }
+    });
+    const at = new Date().toISOString();
+    const vitals = { at, version: '1.0.0', uptime_s: 1, cpu_percent: 7, memory_bytes: 1, disk_free_bytes: 1 };
+    await agents
+      .get(agent)!
+      .publish(agentVitals, { agent }, { ...vitals, clock_skew_ms: 0, jobs_running: 0 }, `${agent}.${at}`);
+    const all = (path: string) => JSON.stringify(received.filter((one) => one.path === path).map(({ body }) => body));
+    await until(() =>
+      Promise.resolve(
+        ['/v1/logs', '/v1/metrics', '/v1/traces'].every((path) => received.some((one) => one.path === path)) ||
+          undefined,
+      ),
+    );
+    expect(all('/v1/logs')).toContain('"body":{"stringValue":"seen by the collector"}');
+    expect(all('/v1/logs')).toContain(`"traceId":"${'ab'.repeat(16)}"`);
+    expect(all('/v1/metrics')).toContain('"name":"ims.agent.cpu"');
+    expect(all('/v1/metrics')).toContain('"asInt":"7"');
+    for (const name of ['apply web', 'wait', 'attempt 1']) expect(all('/v1/traces')).toContain(`"name":"${name}"`);
+    expect(all('/v1/traces')).toContain(`"traceId":"${'ab'.repeat(16)}"`);
+    expect(new Set(received.map(({ authorization }) => authorization))).toEqual(new Set(['Bearer of-the-collector']));
+    collector.close();
+    collector.closeAllConnections();
   });
 });
