@@ -128,15 +128,42 @@ const pages = {
 };
 
 /** The OpenAPI document as types. Sorted, so that two changes of the API rarely touch the same lines. */
-async function clientTypes() {
-  const ast = await openapiTS(await offlineDocument(), { alphabetize: true });
+async function clientTypes(document) {
+  const ast = await openapiTS(document, { alphabetize: true });
   return `// Generated from the routes of apps/gateway by \`npm run docs\`; do not edit.\n\n${astToString(ast)}`;
+}
+
+/** What may be in vendor-cloud.yaml: the shapes of the API, nothing beside them allowed. */
+function manifestSchema(schemas) {
+  const shapes = ['NewComponent', 'SourceRef', 'RunSpec', 'InputDeclaration'];
+  const strict = shapes.map((name) => [name, { ...schemas[name], additionalProperties: false }]);
+  const schema = {
+    $schema: 'https://json-schema.org/draft/2020-12/schema',
+    title: 'vendor-cloud.yaml',
+    type: 'object',
+    required: ['app', 'components'],
+    additionalProperties: false,
+    properties: {
+      app: schemas.NewApp.properties.name,
+      inputs: schemas.NewApp.properties.inputs,
+      components: {
+        type: 'array',
+        items: { $ref: '#/components/schemas/NewComponent' },
+        maxItems: LIMITS.componentsPerApp,
+      },
+    },
+    $defs: Object.fromEntries(strict),
+  };
+  const text = JSON.stringify(schema, null, 2).replaceAll('#/components/schemas/', '#/$defs/');
+  return `// Generated from libs/contracts by \`npm run docs\`; do not edit.\n\nexport const MANIFEST_SCHEMA = ${text};\n`;
 }
 
 const files = Object.fromEntries(
   Object.entries(pages).map(([name, parts]) => [join('docs', 'reference', name), `${parts.join('\n\n')}\n`]),
 );
-files[join('libs', 'client', 'src', 'schema.ts')] = await clientTypes();
+const document = await offlineDocument();
+files[join('libs', 'client', 'src', 'schema.ts')] = await clientTypes(document);
+files[join('apps', 'cli', 'src', 'manifest-schema.ts')] = manifestSchema(document.components.schemas);
 
 const check = process.argv.includes('--check');
 const stale = [];

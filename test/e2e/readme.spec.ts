@@ -63,12 +63,15 @@ describe('README', () => {
       const hand = await run('bash', ['-euo', 'pipefail', '-c', byHand()], home).end;
       expect(hand.output).not.toMatch(/"code":/);
       const lines = hand.output.split('\n');
-      // Build, deployment and teardown, each as `ims GET … | field status` prints it.
-      expect(lines.filter((line) => line === 'succeeded')).toHaveLength(3);
+      expect(hand.output).toContain('postgres://hello.db.us-east-1.internal:5432/hello ');
+      expect(hand.output).toMatch(/values.database_name: "hello" → "hello2"/);
+      expect(hand.output.match(/^kind +rollback$/gm)).toHaveLength(1);
+      // The REST part: the output after the rollback, the jobs of three deployments, and the teardown.
       expect(lines).toContain('postgres://hello.db.us-east-1.internal:5432/hello');
-      expect(lines).toContain('apply succeeded, sync succeeded');
+      expect(lines.some((line) => /^(apply succeeded, sync succeeded(, |$)){3}/.test(line))).toBe(true);
       expect(lines).toContain('redeemed');
-      expect(hand.output).toMatch(/deployment\.created .*job\.granted .*deployment\.succeeded/);
+      expect(lines.at(-2)).toBe('succeeded');
+      expect(hand.output).toMatch(/deployment\.succeeded[\s\S]*job\.granted[\s\S]*deployment\.created/);
       expect(hand.code).toBe(0);
     } finally {
       demo.child.kill('SIGINT');

@@ -2,4 +2,4 @@ export { ImsClient, isFinal, type AnswerOf, type ItemOf, type Waiting } from './
 export { type LogLine, type LogNews, type LogReading } from './logs.js';
 export { ApiError, type ErrorCode, type FieldProblem, type Schemas } from './problem.js';
 export { type paths } from './schema.js';
-export { type TransportOptions } from './transport.js';
+export { pause, type TransportOptions } from './transport.js';
