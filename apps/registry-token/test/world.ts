@@ -26,9 +26,9 @@ import { freePort, freshDatabase, startNats, startRegistry, type NatsServer, typ
 const JOB = (JSON.parse(readFileSync('libs/contracts/src/golden/scheduler.hold_job.v1.json', 'utf8')) as { reply: Job })
   .reply;
 
-/** Resolves when the condition holds; it is looked at every 5 ms, for at most 15 s. */
+/** Resolves when the condition holds; it is looked at every 5 ms, for at most 30 s. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const end = performance.now() + 15_000;
+  const end = performance.now() + 30_000;
   while (!(await condition())) {
     if (performance.now() > end) throw new Error(`waited in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -59,6 +59,7 @@ export class World {
     readonly replicas: readonly Readonly<Record<string, string>>[],
     /** Of the database's owner; `search_path` is registry-token's schema. */
     readonly admin: Client,
+    readonly adminUrl: string,
     private readonly dropDatabase: () => Promise<void>,
     jobKey: (world: World) => void,
   ) {
@@ -115,6 +116,7 @@ export class World {
       registry,
       environments,
       admin,
+      fresh.url,
       () => fresh.drop(),
       (world) => {
         for (const each of environments) Object.assign(each, { JOB_KEYS: world.scheduler.publicKey });

@@ -12,7 +12,14 @@ import {
 } from '#contracts';
 import { backoffMs, createLogger, currentContext, sleep } from '#platform';
 import { appendEvents, type NewEvent } from './events.js';
-import { insertOutbox, OutboxRelay, type NewOutboxRow, type Publisher, type RelayMetrics } from './outbox.js';
+import {
+  insertOutbox,
+  OutboxRelay,
+  type NewOutboxRow,
+  type OutboxRow,
+  type Publisher,
+  type RelayMetrics,
+} from './outbox.js';
 import { isConnectionLoss, isSerialization, isStalePlan, toCallerError } from './pg-errors.js';
 import { Watchdog } from './watchdog.js';
 
@@ -68,7 +75,7 @@ export class Database {
    * several times (deadlock, serialisation failure, connection lost before the commit): nothing in it may have an
    * effect outside the database; that belongs into `publish` and `afterCommit`. Errors of the work come out as they
    * are, after the rollback; a database that does not answer is ImsError `unavailable`. That error after a lost
-   * connection may mean that the transaction has been committed, when it neither published nor recorded anything.
+   * connection may mean that the transaction has been committed, when it recorded no fact.
    */
   async transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
     return this.retrying(async () => {
@@ -167,6 +174,7 @@ export class Database {
   private async attempt<T>(runner: QueryRunner, work: (tx: Tx) => Promise<T>): Promise<T> {
     const client = await connect(runner);
     const messages: NewOutboxRow[] = [];
+    const recorded: string[] = [];
     const after: (() => void)[] = [];
     const query: Tx['query'] = (sql, params = []) => this.rowsOf(client, sql, params);
     const publish: Tx['publish'] = (contract, parts, body, messageId) => {
@@ -175,6 +183,7 @@ export class Database {
     const recordAll: Tx['recordAll'] = async (facts) => {
       const events = facts.length === 0 ? [] : await appendEvents(query, this.service, facts);
       for (const event of events) {
+        recorded.push(event.id);
         publish(factRecorded, { vendor: event.vendor_id, scope: event.install_id ?? '_' }, event, event.id);
       }
       return events;
@@ -205,7 +214,7 @@ export class Database {
       if (isStalePlan(error)) end(client);
       throw error;
     }
-    await this.commit(runner, client, stored?.xid);
+    await this.commit(runner, client, stored && { ...stored, recorded });
     if (stored) this.relay.offer(stored.rows);
     for (const callback of after) {
       try {
@@ -221,7 +230,7 @@ export class Database {
    * COMMIT, sent on the connection itself because TypeORM hides its answer: after a failed statement that the work
    * has swallowed, PostgreSQL answers ROLLBACK to a COMMIT, without an error.
    */
-  private async commit(runner: QueryRunner, client: PoolClient, xid: string | undefined): Promise<void> {
+  private async commit(runner: QueryRunner, client: PoolClient, stored: Traces | undefined): Promise<void> {
     let answer: QueryResult;
     try {
       answer = await this.watchdog.watch(client, () => client.query('COMMIT'));
@@ -230,8 +239,8 @@ export class Database {
         await this.rollback(runner, client);
         throw error;
       }
-      if (xid === undefined) throw new Final(error);
-      if (await this.wasCommitted(xid, error)) return;
+      if (stored === undefined) throw new Final(error);
+      if (await this.wasCommitted(stored, error)) return;
       throw error; // rolled back for sure: begins again
     }
     // TypeORM has not seen the end of the transaction.
@@ -241,19 +250,41 @@ export class Database {
     }
   }
 
-  /** What became of a transaction whose COMMIT had no answer. PostgreSQL remembers, also over a restart. */
-  private async wasCommitted(xid: string, lost: unknown): Promise<boolean> {
+  /**
+   * What became of a transaction whose COMMIT had no answer. PostgreSQL remembers by its number; but a server that
+   * crashed has forgotten what it had not yet written, and gives the number to somebody else (seen: two writers took
+   * each other's transaction for their own after a SIGKILL). So a commit counts only with something of ours to show:
+   * a fact stays for ever, an outbox row until it is published, after which nobody can know.
+   */
+  private async wasCommitted({ xid, rows, recorded }: Traces, lost: unknown): Promise<boolean> {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
       const [row] = await this.query<{ state: string | null }>('SELECT pg_xact_status($1::xid8) AS state', [xid]).catch(
         () => [],
       );
-      if (row?.state === 'committed') return true;
       if (row?.state === 'aborted') return false;
+      if (row?.state === 'committed') {
+        const found = await this.query(
+          `SELECT 1 FROM events WHERE id = ANY($1::text[]) UNION ALL
+           SELECT 1 FROM outbox WHERE id = ANY($2::bigint[]) AND message_id = ANY($3::text[]) LIMIT 1`,
+          [recorded, rows.map(({ id }) => id), rows.map(({ messageId }) => messageId)],
+        );
+        if (found.length > 0) return true;
+        if (recorded.length > 0) return false;
+        break;
+      }
       // In progress: the server has not seen yet that the connection is gone.
       await sleep(backoffMs(attempt, BACKOFF));
     }
     throw new Final(lost);
   }
+}
+
+/** What a committed transaction has left behind. */
+interface Traces {
+  readonly xid: string;
+  readonly rows: readonly OutboxRow[];
+  /** Ids of its facts. */
+  readonly recorded: readonly string[];
 }
 
 /** Not to be tried again: it may have taken effect. */

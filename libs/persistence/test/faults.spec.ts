@@ -7,7 +7,7 @@ import { jobOffer, newId } from '#contracts';
 import { Database, PersistenceModule } from '#persistence';
 import { startService } from '#platform';
 import { startPostgres, type PostgresServer } from '#stack';
-import { Notes1800000000000, open, RecordingPublisher, until, type Opened } from './fixtures.js';
+import { fact, Notes1800000000000, open, RecordingPublisher, until, type Opened } from './fixtures.js';
 
 describe('a database that fails', () => {
   let dir: string;
@@ -200,14 +200,29 @@ describe('a database that fails', () => {
   describe('whose answer to COMMIT is lost', () => {
     let proxy: Server;
     /** What the proxy does with the next COMMIT: passes it on and swallows the answer, or swallows the COMMIT itself. */
-    let next: 'pass' | 'lose answer' | 'lose commit' = 'pass';
+    let next: 'pass' | 'lose answer' | 'lose commit' | 'crash' = 'pass';
+    /** The server dies with what it has not written; others go on from there. */
+    const crash = async (): Promise<void> => {
+      await server.kill();
+      await server.restart();
+      const others = await openOne();
+      for (let i = 0; i < 8; i += 1)
+        await others.query('INSERT INTO notes (text) VALUES ($1)', [`of somebody else ${i}`]);
+    };
     let proxied: string;
     beforeAll(async () => {
       proxy = createServer((client) => {
         const upstream = connect(server.port, '127.0.0.1');
         let muted = false;
+        let held = false;
         client.on('data', (data) => {
           const isCommit = data.includes('COMMIT');
+          if (isCommit && next === 'crash') {
+            next = 'pass';
+            held = true;
+            void crash().finally(() => client.destroy());
+            return;
+          }
           if (isCommit && next === 'lose commit') {
             next = 'pass';
             upstream.destroy();
@@ -225,13 +240,13 @@ describe('a database that fails', () => {
           next = 'pass';
           client.destroy();
         });
-        for (const [socket, peer] of [
-          [client, upstream],
-          [upstream, client],
-        ] as const) {
-          socket.on('error', () => peer.destroy());
-          socket.on('close', () => peer.destroy());
-        }
+        client.on('error', () => upstream.destroy()).on('close', () => upstream.destroy());
+        // After a crash the client hears of it when the others have gone on.
+        upstream
+          .on('error', () => undefined)
+          .on('close', () => {
+            if (!held) client.destroy();
+          });
       }).listen(0, '127.0.0.1');
       await new Promise((resolve) => proxy.once('listening', resolve));
       proxied = url.replace(/:\d+\//, `:${String((proxy.address() as AddressInfo).port)}/`);
@@ -260,6 +275,20 @@ describe('a database that fails', () => {
       expect(await database.query('SELECT 1 FROM notes WHERE text = $1', [text])).toHaveLength(1);
       expect(await database.query('SELECT 1 FROM outbox WHERE message_id = $1', [text])).toHaveLength(1);
       await database.query('DELETE FROM outbox');
+    });
+
+    it('does not take the commit of somebody else for its own, after a crash gave the number away', async () => {
+      const database = await openOne(proxied);
+      const text = `crash ${newId('event')}`;
+      let runs = 0;
+      await database.transaction(async (tx) => {
+        await tx.query('INSERT INTO notes (text) VALUES ($1)', [text]);
+        await tx.record(fact(newId('vendor')));
+        runs += 1;
+        if (runs === 1) next = 'crash';
+      });
+      expect(runs).toBe(2);
+      expect(await database.query('SELECT 1 FROM notes WHERE text = $1', [text])).toHaveLength(1);
     });
 
     it('says so when it cannot know', async () => {

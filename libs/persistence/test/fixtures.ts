@@ -62,7 +62,7 @@ export class RecordingPublisher implements Publisher {
 
 /** Resolves when the condition holds; it is looked at every 5 ms, for at most 15 s. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const end = performance.now() + 15_000;
+  const end = performance.now() + 30_000;
   while (!(await condition())) {
     if (performance.now() > end) throw new Error(`waited in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
