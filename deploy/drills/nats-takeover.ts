@@ -9,6 +9,7 @@ import {
   ImsError,
   jobCancel,
   jobResult,
+  mintEnrolmentToken,
   newId,
   PAYLOAD_TYPES,
   signEnvelope,
@@ -121,13 +122,9 @@ async function reads(ground: Ground, site: Site, owner: BrokerOwner, play: Play,
     found(owner.statements().some(({ statement }) => statement.inputs?.['region'] === OPEN_INPUT)),
   );
   const unused = await enrolmentToken(ground.rest, site.install);
-  await play.got(
-    'read an enrolment token on its way',
-    'to become that agent if it is first: the right one fails then',
-    () => found(heard(unused.token)),
-  );
   const secrets: [what: string, ...values: string[]][] = [
     ['a pull token', pullToken],
+    ['an enrolment token, made just now', unused.token.split('_').at(-1) ?? ''],
     ['an API key or the operator’s key', account.api_key, platform.operatorKey],
     ['a secret output', outputsAt(site.customer.state, 'vault')['password'] ?? ''],
     ['a private key', state('key.seed'), readFileSync(join(platform.dir, 'keys', 'job-signing.nk'), 'utf8').trim()],
@@ -190,9 +187,11 @@ async function asTheGateway(
   if (vendor_id === undefined) throw new Error('no grant went by');
   const { bus } = owner;
   const { id: install_id, agent_id } = install;
+  const token_id = newId('token');
+  const { verifier } = mintEnrolmentToken(token_id);
   const inApp = { vendor_id, app_id: app.id };
   await play.refused('ask for an enrolment token of any agent, as the gateway does', 'forbidden', () =>
-    bus.call(createEnrolmentToken, { vendor_id, agent_id }),
+    bus.call(createEnrolmentToken, { vendor_id, agent_id, enrolment: { token_id, verifier } }),
   );
   await play.refused('deploy a release of the vendor, as the gateway does', 'forbidden', () =>
     bus.call(createDeployment, { vendor_id, install_id, deployment: { kind: 'deploy', release_id: release.id } }),

@@ -177,7 +177,6 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
         NATS_SYSTEM_JWT: system.jwt,
         NATS_SYSTEM_SEED_FILE: join(keys, 'nats-system.nk'),
         OPERATOR_REVOCATION_SEED_FILE: nats.keys.paths.operatorRevocation,
-        PUBLIC_URL: url('gateway'),
         REGISTRY_TOKEN_URL: url('registry-token'),
         VENDOR_REGISTRY_URL: url('vendorRegistry'),
       },

@@ -35,8 +35,8 @@ const MUST_BE: Readonly<Record<string, readonly string[]>> = {
   'nats-takeover': [
     'got: read what goes by -> names, inputs, open outputs, results; logs, redacted',
     'got: read the job statements -> what each agent is told to do: text, with a signature',
-    'got: read an enrolment token on its way -> to become that agent if it is first: the right one fails then',
     'refused: read a pull token -> in no message',
+    'refused: read an enrolment token, made just now -> in no message',
     'refused: read an API key or the operator’s key -> in no message',
     'refused: read a secret output -> in no message',
     'refused: read a private key -> in no message',

@@ -200,6 +200,7 @@ describe('examples/shop, from source to a running install and away again', () =>
       expect([what, heard.filter((bytes) => bytes.includes(value)).length]).toEqual([what, 0]);
     }
     expect(heard.filter((bytes) => PULL_TOKEN.test(bytes.toString('latin1'))).length).toBe(0);
+    expect(heard.filter((bytes) => bytes.includes('ims_enr_')).length).toBe(0);
     expect(files.filter(({ bytes }) => PULL_TOKEN.test(bytes.toString('latin1'))).map(({ file }) => file)).toEqual([]);
   });
 

@@ -6,6 +6,7 @@ import { PersistenceModule } from '#persistence';
 import { startService, tlsFiles } from '#platform';
 import { AccessGuard } from './access/access.guard.js';
 import { ApiKeys } from './access/api-keys.js';
+import { EnrolmentTokens } from './access/enrolment-tokens.js';
 import { CatalogueController } from './catalogue.controller.js';
 import { GatewayConfig } from './config.js';
 import { DeploymentsController } from './deployments.controller.js';
@@ -54,6 +55,7 @@ class GatewayModule {
       providers: [
         { provide: GatewayConfig, useValue: config },
         ApiKeys,
+        EnrolmentTokens,
         Idempotency,
         Wakeups,
         JobLogs,

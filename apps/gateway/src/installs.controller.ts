@@ -2,9 +2,7 @@ import { Controller } from '@nestjs/common';
 import {
   Agent,
   AgentPage,
-  createEnrolmentToken,
   createInstall,
-  enrolAgent,
   Enrolment,
   EnrolmentToken,
   EnrolRequest,
@@ -31,13 +29,17 @@ import {
   VitalsPage,
 } from '#contracts';
 import { Bus } from '#messaging';
+import { EnrolmentTokens } from './access/enrolment-tokens.js';
 import { type Ask } from './edge/ask.js';
 import { Route } from './edge/route.js';
 
 /** Installs, what is known of them, and the agents (of installs and of the vendor) with their enrolment. */
 @Controller()
 export class InstallsController {
-  constructor(private readonly bus: Bus) {}
+  constructor(
+    private readonly bus: Bus,
+    private readonly enrolments: EnrolmentTokens,
+  ) {}
 
   /** The install of the path: its vendor is checked by the scheduler before another service is asked about it. */
   private install(ask: Ask): Promise<Install> {
@@ -162,7 +164,7 @@ export class InstallsController {
   })
   async createInstallEnrolmentToken(ask: Ask): Promise<EnrolmentToken> {
     const { agent_id } = await this.install(ask);
-    return this.bus.call(createEnrolmentToken, { vendor_id: ask.vendorId, agent_id });
+    return this.enrolments.forAgent(ask.vendorId, agent_id);
   }
 
   @Route({
@@ -175,7 +177,7 @@ export class InstallsController {
     secret: true,
   })
   createAgentEnrolmentToken(ask: Ask): Promise<EnrolmentToken> {
-    return this.bus.call(createEnrolmentToken, { vendor_id: ask.vendorId, agent_id: ask.id('agent') });
+    return this.enrolments.forAgent(ask.vendorId, ask.id('agent'));
   }
 
   @Route({
@@ -189,7 +191,7 @@ export class InstallsController {
     secret: true,
   })
   enrolAgent(ask: Ask<EnrolRequest>): Promise<Enrolment> {
-    return this.bus.call(enrolAgent, ask.body);
+    return this.enrolments.use(ask.body);
   }
 
   @Route({

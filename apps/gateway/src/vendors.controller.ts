@@ -1,8 +1,6 @@
 import { Controller, Inject } from '@nestjs/common';
 import {
-  createEnrolmentToken,
   createVendor,
-  CreatedVendor,
   getVendor,
   IdOf,
   ImsError,
@@ -12,11 +10,13 @@ import {
   Text,
   Vendor,
   VendorAccount,
+  type EnrolmentToken,
   type KeyId,
   type VendorId,
 } from '#contracts';
 import { Bus } from '#messaging';
 import { ApiKeys } from './access/api-keys.js';
+import { EnrolmentTokens } from './access/enrolment-tokens.js';
 import { GatewayConfig } from './config.js';
 import { type Ask } from './edge/ask.js';
 import { Route } from './edge/route.js';
@@ -33,6 +33,7 @@ export class VendorsController {
   constructor(
     private readonly bus: Bus,
     private readonly keys: ApiKeys,
+    private readonly enrolments: EnrolmentTokens,
     @Inject(GatewayConfig) private readonly config: GatewayConfig,
   ) {}
 
@@ -60,9 +61,19 @@ export class VendorsController {
    * Creates the vendor, or goes on with the one that an earlier try of the same request has made: the id, chosen here,
    * tells it from another vendor of that name. Its enrolment token was in the lost answer, so it gets a new one.
    */
-  private async createVendor(id: VendorId, vendor: NewVendor): Promise<CreatedVendor> {
+  private async createVendor(
+    id: VendorId,
+    vendor: NewVendor,
+  ): Promise<{ readonly vendor: Vendor; readonly build_agent: EnrolmentToken }> {
     try {
-      return await this.bus.call(createVendor, { vendor, vendor_id: id });
+      let made: Vendor | undefined;
+      const build_agent = await this.enrolments.make(async (enrolment) => {
+        const created = await this.bus.call(createVendor, { vendor, vendor_id: id, enrolment });
+        made = created.vendor;
+        return created.build_agent;
+      });
+      if (made === undefined) throw new Error('the vendor was not made');
+      return { vendor: made, build_agent };
     } catch (error) {
       if (!(error instanceof ImsError) || error.code !== 'already_exists') throw error;
       const made = await this.bus.call(getVendor, { vendor_id: id }).catch((missing: unknown) => {
@@ -71,8 +82,7 @@ export class VendorsController {
       const { data: agents } = await this.bus.call(listAgents, { vendor_id: id, limit: LIMITS.pageMax });
       const agent = agents.find(({ kind }) => kind === 'build');
       if (agent === undefined) throw error;
-      const token = await this.bus.call(createEnrolmentToken, { vendor_id: id, agent_id: agent.id });
-      return { vendor: made, build_agent: token };
+      return { vendor: made, build_agent: await this.enrolments.forAgent(id, agent.id) };
     }
   }
 

@@ -10,6 +10,7 @@ import {
   listAgents,
   listApps,
   newId,
+  type AgentId,
   type CreateVendor,
   type VendorId,
 } from '#contracts';
@@ -160,19 +161,14 @@ describe('requests that may be sent twice', () => {
       });
     /** A scheduler that keeps vendors: names are unique, ids are the caller's. */
     const vendors = (loseReplies = 0) => {
-      const made = new Map<string, { id: VendorId; agent: string }>();
-      let tokens = 0;
+      const made = new Map<string, { id: VendorId; agent: AgentId }>();
       let toLose = loseReplies;
-      const token = (agent: string) => ({
-        ...sample.enrolmentToken(agent),
-        token: `ims_enr_${++tokens}_${'x'.repeat(30)}`,
-      });
       world.scheduler.on(createVendor, ({ vendor, vendor_id }: CreateVendor) => {
         if (made.has(vendor.name)) throw new ImsError('already_exists', vendor.name);
         const entry = { id: vendor_id ?? newId('vendor'), agent: newId('agent') };
         made.set(vendor.name, entry);
         if (toLose-- > 0) throw new ImsError('unavailable', 'the reply was lost');
-        return { vendor: sample.vendor(entry.id, vendor.name), build_agent: token(entry.agent) };
+        return { vendor: sample.vendor(entry.id, vendor.name), build_agent: sample.enrolmentTicket(entry.agent) };
       });
       const find = (id: string) => [...made].find(([, entry]) => entry.id === id);
       world.scheduler.on(getVendor, ({ vendor_id }) => {
@@ -190,7 +186,7 @@ describe('requests that may be sent twice', () => {
           },
         ],
       }));
-      world.scheduler.on(createEnrolmentToken, ({ agent_id }) => token(agent_id));
+      world.scheduler.on(createEnrolmentToken, ({ agent_id }) => sample.enrolmentTicket(agent_id));
       return made;
     };
 

@@ -21,6 +21,7 @@ import {
   newId,
   resumeHeldJob,
   updateComponent,
+  verifierOf,
   type Deployment,
   type ListJobs,
 } from '#contracts';
@@ -203,10 +204,36 @@ describe('the REST edge', () => {
     it('keeps answers with secrets out of caches', async () => {
       const install = sample.install();
       world.scheduler.on(getInstall, () => install);
-      world.scheduler.on(createEnrolmentToken, ({ agent_id }) => sample.enrolmentToken(agent_id));
+      world.scheduler.on(createEnrolmentToken, ({ agent_id }) => sample.enrolmentTicket(agent_id));
       const token = await post(`/v1/installs/${install.id}/enrolment-tokens`);
       expect([token.status, token.body['agent_id']]).toEqual([201, install.agent_id]);
       expect(token.headers.get('cache-control')).toBe('no-store');
+    });
+
+    it('keeps enrolment tokens to itself: only a verifier goes on, and at its use a proof that fits', async () => {
+      const install = sample.install();
+      let said = '';
+      let verifier = '';
+      world.scheduler.on(getInstall, () => install);
+      world.scheduler.on(createEnrolmentToken, (body) => {
+        said += JSON.stringify(body);
+        ({ verifier } = body.enrolment);
+        return sample.enrolmentTicket(body.agent_id);
+      });
+      const { body: made } = await post(`/v1/installs/${install.id}/enrolment-tokens`);
+      const token = String(made['token']);
+      expect(made['command']).toBe(
+        `printf '%s' '${token}' | node dist/apps/install-agent/src/main.js enrol --server https://ims.example.test --state ./install-agent`,
+      );
+      world.scheduler.on(enrolAgent, (body) => {
+        said += JSON.stringify(body);
+        expect(verifierOf(body.proof)).toBe(verifier);
+        throw new ImsError('enrolment_refused');
+      });
+      const body = { token, public_key: `U${'A'.repeat(55)}`, version: '1.0.0' };
+      expect((await world.gateway.send('POST', '/v1/agents/enrol', { body })).status).toBe(401);
+      expect(said).toContain('proof');
+      expect(said).not.toContain(token.split('_').at(-1));
     });
 
     it('lets an agent enrol without a key, and passes a refusal on', async () => {

@@ -3,6 +3,7 @@ import {
   type App,
   type Component,
   type Deployment,
+  type EnrolmentTicket,
   type Install,
   type Job,
   type LogLine,
@@ -63,9 +64,8 @@ export const line = (seq: number, attempt = 1): LogLine => ({
   attempt,
   seq,
 });
-export const enrolmentToken = (agentId = newId('agent')) => ({
+export const enrolmentTicket = (agentId = newId('agent')): EnrolmentTicket => ({
   agent_id: agentId,
-  token: `ims_enr_abc_${'x'.repeat(40)}`,
+  kind: 'install',
   expires_at: at,
-  command: 'printf … | install-agent enrol',
 });

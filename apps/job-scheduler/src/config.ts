@@ -36,7 +36,6 @@ export class SchedulerConfig {
   @EnvText({ pattern: /^A[A-Z2-7]{55}$/ }) NATS_ACCOUNT_PUBLIC_KEY: string;
 
   /** What agents are told. */
-  @EnvUrl() PUBLIC_URL: string;
   @EnvUrl() REGISTRY_TOKEN_URL: string;
   @EnvUrl() VENDOR_REGISTRY_URL: string;
   /** NATS as agents reach it; default: NATS_URLS. */

@@ -88,7 +88,7 @@ const AGENTS = `
   CREATE TABLE enrolment_tokens (
     id text PRIMARY KEY,
     agent_id text NOT NULL REFERENCES agents,
-    -- SHA-256 of the secret, which has 256 random bits: a slow hash would add nothing.
+    -- The verifier: hash of the hash of a secret with 256 random bits, so a slow hash would add nothing.
     secret_hash bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,

@@ -16,6 +16,7 @@ import {
   openEnvelope,
   parse,
   PAYLOAD_TYPES,
+  readEnrolmentToken,
   renewLeases,
   reportPlan,
   reportPolicy,
@@ -88,8 +89,10 @@ export class ScriptedAgent {
   static async enrol(gateway: Bus, token: string): Promise<ScriptedAgent> {
     const { seed, publicKey } = createNkey('user');
     const signing = generateKeyPairSync('ed25519').publicKey.export({ type: 'spki', format: 'pem' }).toString();
+    const { id: token_id, proof } = readEnrolmentToken(token)!;
     const enrolment = await gateway.call(enrolAgent, {
-      token,
+      token_id,
+      proof,
       public_key: publicKey,
       signing_public_key: signing,
       version: '1.0.0',
@@ -133,8 +136,9 @@ export class ScriptedAgent {
     }
   }
 
-  hello(): Promise<object> {
-    return this.bus.call(agentHello, { session_id: this.session, version: '1.0.0' }, { agent: this.id });
+  hello(protocol?: number): Promise<object> {
+    const body = { session_id: this.session, version: '1.0.0', ...(protocol === undefined ? {} : { protocol }) };
+    return this.bus.call(agentHello, body, { agent: this.id });
   }
 
   /** Beats until `silence`. */

@@ -7,6 +7,7 @@ import {
   createBuilds,
   createComponent,
   createDeployment,
+  createEnrolmentToken,
   createInstall,
   createRelease,
   createVendor,
@@ -16,6 +17,9 @@ import {
   ImsError,
   listAttempts,
   listJobs,
+  mintEnrolmentToken,
+  newId,
+  type AgentRef,
   type App,
   type Build,
   type CreatedVendor,
@@ -25,6 +29,7 @@ import {
   type JobId,
   type Release,
   type ServiceName,
+  type TokenId,
   type VendorId,
 } from '#contracts';
 import { Client } from 'pg';
@@ -78,6 +83,12 @@ export async function until<T>(
   }
 }
 
+/** A new enrolment token, as the gateway makes one. */
+export const newToken = (): { id: TokenId; text: string; verifier: string } => {
+  const id = newId('token');
+  return { id, ...mintEnrolmentToken(id) };
+};
+
 /** The code that work is refused with; `nothing` when it is not. */
 export const codeOf = (work: Promise<unknown>): Promise<string> =>
   work.then(
@@ -127,7 +138,6 @@ export class World {
       BUILD_AGENT_SIGNING_SEED: nats.keys.buildAgentSigningSeed,
       INSTALL_AGENT_SIGNING_SEED: nats.keys.installAgentSigningSeed,
       NATS_ACCOUNT_PUBLIC_KEY: nats.keys.account,
-      PUBLIC_URL: 'https://ims.example.test',
       REGISTRY_TOKEN_URL: 'https://tokens.example.test',
       VENDOR_REGISTRY_URL: 'https://registry.example.test',
       ...TIMES,
@@ -206,7 +216,8 @@ export class World {
   /** A vendor with an app and its build agent. `components`: name -> fields of the spec. */
   async shop(components: Record<string, { depends_on?: string[]; values?: Record<string, string> }>): Promise<Shop> {
     const name = `v${Math.random().toString(36).slice(2, 10)}`;
-    const account = await this.gateway.call(createVendor, { vendor: { name } });
+    const { id: token_id, text: token, verifier } = newToken();
+    const account = await this.gateway.call(createVendor, { vendor: { name }, enrolment: { token_id, verifier } });
     const vendor = account.vendor.id;
     const inputs = [{ name: 'region', type: 'string' as const, default: 'eu' }];
     const app = await this.gateway.call(createApp, { vendor_id: vendor, app: { name: 'shop', inputs } });
@@ -218,7 +229,7 @@ export class World {
         component: { name: component, kind: 'terraform-module', source, ...spec },
       });
     }
-    const builder = await this.enrol(account.build_agent.token);
+    const builder = await this.enrol(token);
     return { vendor, account, app, builder };
   }
 
@@ -242,14 +253,18 @@ export class World {
   }
 
   async bareInstall(shop: Shop, name: string): Promise<{ install: Install; token: string }> {
-    const { createEnrolmentToken } = await import('#contracts');
     const install = await this.gateway.call(createInstall, {
       vendor_id: shop.vendor,
       install: { app_id: shop.app.id, name },
     });
-    const scope = { vendor_id: shop.vendor, agent_id: install.agent_id };
-    const { token } = await this.gateway.call(createEnrolmentToken, scope);
-    return { install, token };
+    return { install, token: await this.token({ vendor_id: shop.vendor, agent_id: install.agent_id }) };
+  }
+
+  /** An enrolment token, made as the gateway makes it. */
+  async token(agent: AgentRef): Promise<string> {
+    const { id: token_id, text, verifier } = newToken();
+    await this.gateway.call(createEnrolmentToken, { ...agent, enrolment: { token_id, verifier } });
+    return text;
   }
 
   deploy(shop: Shop, install: Install, release?: Release, rollback?: true): Promise<Deployment> {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { ImsError, agentHello, inboxPrefix, parse, PAYLOAD_TYPES, signEnvelope, Welcome } from '#contracts';
+import { ImsError, agentHello, inboxPrefix, LIMITS, parse, PAYLOAD_TYPES, signEnvelope, Welcome } from '#contracts';
 import { Bus, connectNats } from '#messaging';
 import { backoffMs, createLogger, sleep } from '#platform';
 import { postJson, secureUrl } from './http.js';
@@ -107,7 +107,7 @@ export class Session {
   async hello(): Promise<Welcome> {
     const { identity, version } = this.options;
     const sentAt = Date.now();
-    const body = { session_id: this.id, version };
+    const body = { session_id: this.id, version, protocol: LIMITS.agentProtocol };
     const welcome = await this.bus.call(agentHello, body, { agent: identity.agentId });
     const now = Date.now();
     this.clock.skewMs = Date.parse(welcome.server_time) - Math.round((sentAt + now) / 2);
@@ -178,7 +178,8 @@ async function comeBack(options: SessionOptions & { clock: AgentClock }, signal?
   );
   for (let tries = 1; ; tries++) {
     try {
-      const renewal = { agent_id: identity.agentId, at: clock.now().toISOString(), version };
+      const at = clock.now().toISOString();
+      const renewal = { agent_id: identity.agentId, at, version, protocol: LIMITS.agentProtocol };
       const envelope = signEnvelope(PAYLOAD_TYPES.agentRenewal, renewal, identity);
       const welcome = parse(Welcome, await postJson(url, envelope, http), 'tolerant');
       clock.skewMs = Date.parse(welcome.server_time) - Date.now();

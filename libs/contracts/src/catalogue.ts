@@ -15,7 +15,7 @@ import {
   type JsonObject,
 } from './fields.js';
 import { LIMITS } from './limits.js';
-import { call, type Call } from './message.js';
+import { AGENT_KINDS, call, type AgentKind, type Call } from './message.js';
 import { type Class } from './fields.js';
 import {
   type AgentId,
@@ -24,6 +24,7 @@ import {
   type ComponentId,
   type JobId,
   type ReleaseId,
+  type TokenId,
   type VendorId,
 } from './ids.js';
 
@@ -174,6 +175,17 @@ export class EnrolmentToken {
   /** What to run on the agent's host. The token goes in by standard input, never as an argument. */
   @Text(1, 2000) command: string;
 }
+/** An enrolment token on its way to the scheduler: what it is known by, and not the token. See `mintEnrolmentToken`. */
+export class EnrolmentVerifier {
+  @IdOf('token') token_id: TokenId;
+  @Digest() verifier: string;
+}
+/** What the scheduler says of an enrolment token that it has stored. */
+export class EnrolmentTicket {
+  @IdOf('agent') agent_id: AgentId;
+  @OneOf(AGENT_KINDS) kind: AgentKind;
+  @Time() expires_at: string;
+}
 export class VendorAccount {
   @Nested(() => Vendor) vendor: Vendor;
   @Text(20, 200) api_key: string;
@@ -216,10 +228,12 @@ export class CreateVendor {
   @Nested(() => NewVendor) vendor: NewVendor;
   /** The id to use, chosen by the caller: after a lost reply it tells its own vendor from another of the same name. */
   @Optional() @IdOf('vendor') vendor_id?: VendorId;
+  /** Of the token that its build agent will enrol with. */
+  @Nested(() => EnrolmentVerifier) enrolment: EnrolmentVerifier;
 }
 export class CreatedVendor {
   @Nested(() => Vendor) vendor: Vendor;
-  @Nested(() => EnrolmentToken) build_agent: EnrolmentToken;
+  @Nested(() => EnrolmentTicket) build_agent: EnrolmentTicket;
 }
 export class CreateApp extends VendorScope {
   @Nested(() => NewApp) app: NewApp;

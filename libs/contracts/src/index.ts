@@ -104,6 +104,8 @@ export {
   Release,
   RegistryNamespace,
   EnrolmentToken,
+  EnrolmentVerifier,
+  EnrolmentTicket,
   VendorAccount,
   VendorScope,
   PageQuery,
@@ -166,7 +168,9 @@ export {
   CancelRequest,
   ResumeRequest,
   CancelDeployment,
+  CreateEnrolmentToken,
   EnrolRequest,
+  EnrolAgent,
   Enrolment,
   VendorRegistry,
   createInstall,
@@ -287,6 +291,7 @@ export {
   getPullToken,
   revokePullToken,
 } from './tokens.js';
+export { mintEnrolmentToken, readEnrolmentToken, verifierOf } from './enrolment-tokens.js';
 export {
   LOG_LEVELS,
   LogText,

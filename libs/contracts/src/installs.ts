@@ -1,4 +1,12 @@
-import { EnrolmentToken, Page, Problem, ListInVendor, VendorScope, toScheduler } from './catalogue.js';
+import {
+  EnrolmentTicket,
+  EnrolmentVerifier,
+  Page,
+  Problem,
+  ListInVendor,
+  VendorScope,
+  toScheduler,
+} from './catalogue.js';
 import {
   IdOf,
   Json,
@@ -15,7 +23,15 @@ import {
   Digest,
   Int,
 } from './fields.js';
-import { type AgentId, type AppId, type DeploymentId, type InstallId, type ReleaseId, type VendorId } from './ids.js';
+import {
+  type AgentId,
+  type AppId,
+  type DeploymentId,
+  type InstallId,
+  type ReleaseId,
+  type TokenId,
+  type VendorId,
+} from './ids.js';
 import { LIMITS } from './limits.js';
 import { AGENT_KINDS, type AgentKind } from './message.js';
 
@@ -134,14 +150,24 @@ export class CancelDeployment extends DeploymentRef {
   @Nested(() => CancelRequest) cancel: CancelRequest;
 }
 
-/** The first contact of an agent, over HTTPS: a one-use token and the public half of a key made on its own host. */
-export class EnrolRequest {
-  @Text(20, 200) token: string;
+export class CreateEnrolmentToken extends AgentRef {
+  @Nested(() => EnrolmentVerifier) enrolment: EnrolmentVerifier;
+}
+abstract class AgentKeys {
   /** NATS user public key (nkey `U…`). */
   @Text(56, 56) public_key: string;
   /** Build agents: the public key (PEM) that their artifacts are signed with. The private half never leaves the host. */
   @Optional() @Text(1, 2000) signing_public_key?: string;
   @Text(1, 60) version: string;
+}
+/** The first contact of an agent, over HTTPS: a one-use token and the public half of a key made on its own host. */
+export class EnrolRequest extends AgentKeys {
+  @Text(20, 200) token: string;
+}
+/** The same from the gateway to the scheduler. Instead of the token: what it hashes to. */
+export class EnrolAgent extends AgentKeys {
+  @IdOf('token') token_id: TokenId;
+  @Digest() proof: string;
 }
 export class VendorRegistry {
   @Text(1, 300) url: string;
@@ -168,8 +194,8 @@ export class Enrolment {
 export const createInstall = toScheduler('create_install', CreateInstall, Install);
 export const listInstalls = toScheduler('list_installs', ListInVendor, InstallPage);
 export const getInstall = toScheduler('get_install', InstallRef, Install);
-export const createEnrolmentToken = toScheduler('create_enrolment_token', AgentRef, EnrolmentToken);
-export const enrolAgent = toScheduler('enrol_agent', EnrolRequest, Enrolment);
+export const createEnrolmentToken = toScheduler('create_enrolment_token', CreateEnrolmentToken, EnrolmentTicket);
+export const enrolAgent = toScheduler('enrol_agent', EnrolAgent, Enrolment);
 export const listAgents = toScheduler('list_agents', ListInVendor, AgentPage);
 export const getAgent = toScheduler('get_agent', AgentRef, Agent);
 export const revokeAgent = toScheduler('revoke_agent', AgentRef, Agent);

@@ -288,6 +288,8 @@ export class Hello {
   /** Made anew at each start of the agent process: tells a restart from a second process with the same identity. */
   @Text(8, 60) session_id: string;
   @Text(1, 60) version: string;
+  /** `LIMITS.agentProtocol` of the agent; absent: 1. */
+  @Optional() @Int(0, 1000) protocol?: number;
 }
 export class Welcome {
   @Text(1, 8000) nats_jwt: string;
@@ -312,6 +314,8 @@ export class AgentRenewal {
   @IdOf('agent') agent_id: AgentId;
   @Time() at: string;
   @Text(1, 60) version: string;
+  /** As in `Hello`. */
+  @Optional() @Int(0, 1000) protocol?: number;
 }
 /** At each start, and again before the JWT ends: a fresh JWT and the settings. Also makes the agent's consumer if it is gone. */
 export const agentHello = rpc('hello', Hello, Welcome);

@@ -22,6 +22,10 @@ export const LIMITS = {
   cancelSigkillMs: 9_000,
   /** Jobs that one agent runs at the same time. */
   agentSlots: 4,
+  /** What an agent of this version can do, as one number; it goes up with each thing that the server relies on. */
+  agentProtocol: 1,
+  /** Agents below this get no work any more (`agent_too_old`): raised when the server stops to serve what they do. */
+  agentProtocolMin: 1,
   enrolmentTokenMs: 60 * 60_000,
   agentJwtMs: 4 * 60 * 60_000,
   jobStatementMs: 60 * 60_000,

@@ -66,9 +66,9 @@ export class Agents {
 
   /** Renews the agent's JWT and makes its consumer when it is gone. A revoked agent gets neither. */
   @Serves(agentHello)
-  async hello({ version }: Hello, context: MessageContext): Promise<Welcome> {
+  async hello({ version, protocol }: Hello, context: MessageContext): Promise<Welcome> {
     const id = callerOf(context);
-    const agent = await this.admitted(id);
+    const agent = await this.admitted(id, protocol);
     this.presence.heard(id);
     return this.welcome(agent, version);
   }
@@ -80,7 +80,7 @@ export class Agents {
   @Serves(renewAgent)
   async renew(envelope: Envelope): Promise<Welcome> {
     const signed = openEnvelope(envelope, PAYLOAD_TYPES.agentRenewal, [envelope.key_id], verifyNkey);
-    const { agent_id, at, version } = parse(AgentRenewal, signed, 'tolerant');
+    const { agent_id, at, version, protocol } = parse(AgentRenewal, signed, 'tolerant');
     const now = new Date();
     if (Math.abs(now.getTime() - Date.parse(at)) > LIMITS.requestSkewMs) {
       throw new ImsError(
@@ -88,18 +88,24 @@ export class Agents {
         `the request is of ${at}, the time of this server is ${now.toISOString()}`,
       );
     }
-    const agent = await this.admitted(agent_id);
+    const agent = await this.admitted(agent_id, protocol);
     if (agent.public_key !== envelope.key_id) {
       throw new ImsError('agent_revoked', `${agent_id} was enrolled again with another key`);
     }
     return this.welcome(agent, version);
   }
 
-  private async admitted(id: AgentId): Promise<AgentRow & { readonly public_key: string }> {
+  private async admitted(id: AgentId, protocol = 1): Promise<AgentRow & { readonly public_key: string }> {
     const [agent] = await this.database.query<AgentRow>('SELECT * FROM agents WHERE id = $1', [id]);
     if (!agent) throw new ImsError('not_found', `there is no agent ${id}`);
     const { public_key } = agent;
     if (agent.presence === 'revoked' || public_key === null) throw new ImsError('agent_revoked', `${id} was revoked`);
+    if (protocol < LIMITS.agentProtocolMin) {
+      throw new ImsError(
+        'agent_too_old',
+        `${id} speaks protocol ${protocol}, this server needs ${LIMITS.agentProtocolMin} at least`,
+      );
+    }
     return { ...agent, public_key };
   }
 

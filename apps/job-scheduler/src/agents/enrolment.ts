@@ -1,18 +1,19 @@
 import { Injectable } from '@nestjs/common';
-import { createHash, createPublicKey, randomBytes } from 'node:crypto';
+import { createPublicKey } from 'node:crypto';
 import {
   createEnrolmentToken,
   enrolAgent,
   Enrolment,
-  EnrolmentToken,
+  EnrolmentTicket,
   ImsError,
   LIMITS,
-  newId,
   VendorRegistry,
+  verifierOf,
   type AgentId,
   type AgentKind,
-  type AgentRef,
-  type EnrolRequest,
+  type CreateEnrolmentToken,
+  type EnrolAgent,
+  type EnrolmentVerifier,
   type InstallId,
   type VendorId,
 } from '#contracts';
@@ -39,8 +40,7 @@ interface TokenOwner {
 }
 /** An agent trusts at most so many vendor keys, the newest; the wire carries 20. */
 const VENDOR_KEYS_MAX = 20;
-const TOKEN = /^ims_enr_([0-7][0-9a-hjkmnp-tv-z]{25})_([0-9a-f]{64})$/;
-const hashOf = (secret: string): Buffer => createHash('sha256').update(secret).digest();
+const stored = (verifier: string): Buffer => Buffer.from(verifier.slice('sha256:'.length), 'hex');
 
 /** PEM keys that the vendor's artifacts may be signed with. */
 export async function vendorKeysOf(query: Tx['query'], vendor: VendorId): Promise<string[]> {
@@ -63,14 +63,14 @@ export class Enrolments {
   ) {}
 
   @Serves(createEnrolmentToken)
-  async createToken({ vendor_id, agent_id }: AgentRef): Promise<EnrolmentToken> {
+  async createToken({ vendor_id, agent_id, enrolment }: CreateEnrolmentToken): Promise<EnrolmentTicket> {
     return this.database.transaction(async (tx) => {
       const [agent] = await tx.query<{ kind: AgentKind; install_id: InstallId | null }>(
         'SELECT kind, install_id FROM agents WHERE id = $1 AND vendor_id = $2',
         [agent_id, vendor_id],
       );
       const { kind, install_id } = found(agent, `agent ${agent_id}`);
-      const token = await this.issue(tx, agent_id, kind);
+      const ticket = await this.issue(tx, agent_id, kind, enrolment);
       await tx.record({
         chainOf: install_id ?? vendor_id,
         type: 'agent.enrolment_token_created',
@@ -78,29 +78,25 @@ export class Enrolments {
         install_id: install_id ?? undefined,
         agent_id,
         actor: caller(),
-        data: { expires_at: token.expires_at },
+        data: { expires_at: ticket.expires_at },
       });
-      return token;
+      return ticket;
     });
   }
 
-  /** A new token of an agent, in the caller's transaction. The secret is in the answer and nowhere else. */
-  async issue(tx: Tx, agent_id: AgentId, kind: AgentKind): Promise<EnrolmentToken> {
-    const id = newId('token');
-    const secret = randomBytes(32).toString('hex');
+  /** Stores a new token of an agent, in the caller's transaction. The token itself has not come this far. */
+  async issue(
+    tx: Tx,
+    agent_id: AgentId,
+    kind: AgentKind,
+    { token_id, verifier }: EnrolmentVerifier,
+  ): Promise<EnrolmentTicket> {
     const [row] = await tx.query<{ expires_at: Date }>(
       `INSERT INTO enrolment_tokens (id, agent_id, secret_hash, expires_at)
        VALUES ($1, $2, $3, now() + $4 * interval '1 millisecond') RETURNING expires_at`,
-      [id, agent_id, hashOf(secret), LIMITS.enrolmentTokenMs],
+      [token_id, agent_id, stored(verifier), LIMITS.enrolmentTokenMs],
     );
-    const token = `ims_enr_${id.slice('tok_'.length)}_${secret}`;
-    const main = `node dist/apps/${kind}-agent/src/main.js`;
-    return wire(EnrolmentToken, {
-      agent_id,
-      token,
-      expires_at: iso(found(row, 'new token').expires_at),
-      command: `printf '%s' '${token}' | ${main} enrol --server ${this.config.PUBLIC_URL} --state ./${kind}-agent`,
-    });
+    return wire(EnrolmentTicket, { agent_id, kind, expires_at: iso(found(row, 'new token').expires_at) });
   }
 
   /**
@@ -108,11 +104,10 @@ export class Enrolments {
    * everybody else gets one indistinguishable refusal, and using a real token twice or late is recorded.
    */
   @Serves(enrolAgent)
-  async enrol(request: EnrolRequest): Promise<Enrolment> {
-    const [, suffix, secret] = TOKEN.exec(request.token) ?? [];
-    if (suffix === undefined || secret === undefined) throw refused();
-    const tokenId = `tok_${suffix}`;
-    const owner = await this.ownerOf(tokenId, secret);
+  async enrol(request: EnrolAgent): Promise<Enrolment> {
+    const { token_id: tokenId } = request;
+    const hash = stored(verifierOf(request.proof));
+    const owner = await this.ownerOf(tokenId, hash);
     if (!owner) throw refused();
     if (owner.used || owner.expired) return this.refuse(owner);
     const vendorKey = checkKeys(owner.kind, request);
@@ -123,7 +118,7 @@ export class Enrolments {
       const burned = await tx.query(
         `UPDATE enrolment_tokens SET used_at = now()
          WHERE id = $1 AND secret_hash = $2 AND used_at IS NULL AND expires_at > now() RETURNING id`,
-        [tokenId, hashOf(secret)],
+        [tokenId, hash],
       );
       if (burned.length === 0) return undefined;
       await this.adopt(tx, owner, request, vendorKey);
@@ -155,7 +150,7 @@ export class Enrolments {
   private async adopt(
     tx: Tx,
     owner: TokenOwner,
-    { public_key, version }: EnrolRequest,
+    { public_key, version }: EnrolAgent,
     vendorKey?: string,
   ): Promise<void> {
     const { agent_id, vendor_id, install_id, kind } = owner;
@@ -206,13 +201,13 @@ export class Enrolments {
     });
   }
 
-  private async ownerOf(tokenId: string, secret: string): Promise<TokenOwner | undefined> {
+  private async ownerOf(tokenId: string, hash: Buffer): Promise<TokenOwner | undefined> {
     const [owner] = await this.database.query<TokenOwner>(
       `SELECT t.id AS token_id, t.agent_id, a.kind, a.vendor_id, v.name AS vendor_name, a.install_id, a.presence,
          t.used_at IS NOT NULL AS used, t.expires_at <= now() AS expired
        FROM enrolment_tokens t JOIN agents a ON a.id = t.agent_id JOIN vendors v ON v.id = a.vendor_id
        WHERE t.id = $1 AND t.secret_hash = $2`,
-      [tokenId, hashOf(secret)],
+      [tokenId, hash],
     );
     return owner;
   }
@@ -238,7 +233,7 @@ const keyFault = (pointer: string, message: string): ImsError =>
   new ImsError('invalid_request', `${pointer} ${message}`, [{ pointer, message }]);
 
 /** The key that the vendor's artifacts will be signed with, in one form; undefined for an install agent. */
-function checkKeys(kind: AgentKind, { public_key, signing_public_key }: EnrolRequest): string | undefined {
+function checkKeys(kind: AgentKind, { public_key, signing_public_key }: EnrolAgent): string | undefined {
   if (nkeyKind(public_key) !== 'user') throw keyFault('/public_key', 'must be a public user nkey');
   if (kind !== 'build') return undefined;
   if (signing_public_key === undefined) throw keyFault('/signing_public_key', 'is needed for a build agent');

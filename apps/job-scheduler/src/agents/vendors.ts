@@ -16,13 +16,13 @@ export class Vendors {
   ) {}
 
   @Serves(createVendor)
-  async createVendor({ vendor, vendor_id }: CreateVendor): Promise<CreatedVendor> {
+  async createVendor({ vendor, vendor_id, enrolment }: CreateVendor): Promise<CreatedVendor> {
     const row = { id: vendor_id ?? newId('vendor'), name: vendor.name } as VendorRow;
     const write = this.database.transaction(async (tx) => {
       const agent_id = newId('agent');
       await insert(tx.manager, VendorRow, row);
       await tx.query(`INSERT INTO agents (id, vendor_id, kind) VALUES ($1, $2, 'build')`, [agent_id, row.id]);
-      const token = await this.enrolments.issue(tx, agent_id, 'build');
+      const ticket = await this.enrolments.issue(tx, agent_id, 'build', enrolment);
       await tx.record({
         chainOf: row.id,
         type: 'vendor.created',
@@ -31,7 +31,7 @@ export class Vendors {
         actor: caller(),
         data: { name: row.name },
       });
-      return token;
+      return ticket;
     });
     const build_agent = await unlessTaken(`a vendor with the name ${vendor.name}`, write);
     return wire(CreatedVendor, { vendor: viewVendor(row), build_agent });
