@@ -151,6 +151,7 @@ async function jest(args) {
           // A file that could not be loaded has no tests to fail.
           failed: status === 'failed' ? Math.max(1, failed) : failed,
           skipped: count('pending', 'todo', 'skipped', 'disabled'),
+          tests: assertionResults,
         },
       ];
     }),
@@ -168,6 +169,17 @@ const ALL_TESTS = [
 ];
 /** When more files than this fail, it is not for want of quiet. */
 const MOST_AGAIN = 10;
+
+/** A line for each test, with a bar as long as it took. */
+function draw(results) {
+  const tests = [...results.values()].flatMap((each) => each.tests);
+  const longest = Math.max(1, ...tests.map(({ duration }) => duration ?? 0));
+  for (const { status, ancestorTitles, title, duration } of tests) {
+    const bar = '█'.repeat(Math.max(1, Math.round((30 * (duration ?? 0)) / longest))).padEnd(30);
+    const seconds = ((duration ?? 0) / 1000).toFixed(1).padStart(6);
+    console.log(`${status === 'passed' ? '✓' : '✗'} ${bar} ${seconds} s  ${[...ancestorTitles, title].join(': ')}`);
+  }
+}
 
 const failedOf = (results) => [...results].filter(([, { failed }]) => failed > 0).map(([file]) => file);
 
@@ -229,7 +241,9 @@ const COMMANDS = {
     build();
     process.env.RACE_TOKENS = '500';
     process.env.RACE_SEEDS = args[0] === '--seeds' ? args[1] : '1';
-    end(await jest(['--runInBand', 'test/races']));
+    const results = await jest(['--runInBand', 'test/races']);
+    draw(results);
+    end(results);
   },
   /** A log of 100,000 lines (`--lines N`) while everything that carries it is killed in turn. */
   'test:logs': async (args) => {

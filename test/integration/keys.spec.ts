@@ -1,10 +1,21 @@
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { inboxPrefix, JobKeyVoucher, newId, openEnvelope, parse, PAYLOAD_TYPES, type Envelope } from '#contracts';
-import { connectNats, nkeyFromSeed, readNatsJwt, verifyNkey } from '#messaging';
+import {
+  inboxPrefix,
+  JobKeyVoucher,
+  newId,
+  openEnvelope,
+  parse,
+  PAYLOAD_TYPES,
+  type Envelope,
+  type Signer,
+} from '#contracts';
+import { AccountClaims, connectNats, nkeyFromSeed, readNatsJwt, verifyNkey } from '#messaging';
 import { natsIdentities, startNats, type NatsServer } from '#stack';
 import { Keys } from '../../deploy/nats/keys.js';
+import { Lab } from '../../libs/agent-kit/test/lab.js';
+import { waitFor } from '../../libs/agent-kit/test/wait.js';
 
 let dir: string;
 let keys: Keys;
@@ -62,6 +73,83 @@ it('a signing key is replaced under a running agent, and the old one ends', asyn
   await keys.apply([nats.url]);
   expect(await connects(old)).toBe(false);
   expect(await connects(fresh)).toBe(true);
+});
+
+it('the operator’s signing key is replaced: agents stay, the new one states the account, the old one no more', async () => {
+  const credentials = await nats.agentCreds('install', agent);
+  const old = nkeyFromSeed(await readFile(join(dir, 'keys', 'operator-signing.nk'), 'utf8'));
+  await keys.rotate('operator-signing');
+  await nats.restart();
+  expect(await connects(credentials)).toBe(true);
+  expect(await keys.apply([nats.url])).toBe(1);
+  await keys.retire('operator-signing', true);
+  await nats.restart();
+  expect(await connects(credentials)).toBe(true);
+  expect(await keys.apply([nats.url])).toBe(1);
+
+  const system = await nats.systemCreds();
+  const connection = await connectNats({
+    servers: [nats.url],
+    name: 'thief',
+    inboxPrefix: '_INBOX.system',
+    credentials: system,
+  });
+  const claims = new AccountClaims(connection, nats.keys.account, old);
+  const { revocations } = await claims.read();
+  const statement = (await natsIdentities(dir)).accountStatement(revocations);
+  await expect(claims.state(statement)).rejects.toThrow();
+  await connection.close();
+  expect(await connects(credentials)).toBe(true);
+});
+
+it('an agent learns the next job key while it runs, obeys it once it signs, and the old one no more', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'deploy-job-key-'));
+  const own = new Keys(home);
+  await own.init();
+  const seedFile = join(home, 'keys', 'job-signing.nk');
+  const signer = async (): Promise<Signer> => nkeyFromSeed((await readFile(seedFile, 'utf8')).trim());
+  const lab = await Lab.open(startNats);
+  const { scheduler } = lab;
+  const old = await signer();
+  scheduler.jobKey = old;
+  await lab.begin();
+  const outcome = async (): Promise<unknown> => {
+    const job = await scheduler.offer({ name: 'first', script: 'true' });
+    await waitFor(() => scheduler.resultOf(job) !== undefined);
+    return scheduler.resultOf(job)?.error?.code ?? scheduler.resultOf(job)?.outcome;
+  };
+  /** What the scheduler tells at the next hello, from the files that the command has written. */
+  const tell = async (named: readonly string[]): Promise<void> => {
+    const vouchers = JSON.parse(await readFile(join(home, 'job-key-vouchers.json'), 'utf8')) as Envelope[];
+    scheduler.welcome = () => ({
+      nats_jwt: lab.identity.enrolment.nats_jwt,
+      // Hellos come each second.
+      nats_jwt_expires_at: new Date(Date.now() + 1_000).toISOString(),
+      job_keys: [...named],
+      job_key_vouchers: vouchers,
+    });
+    await waitFor(() => lab.identity.enrolment.job_keys.join() === named.join());
+  };
+  scheduler.welcome = () => ({
+    nats_jwt: lab.identity.enrolment.nats_jwt,
+    nats_jwt_expires_at: new Date(Date.now() + 1_000).toISOString(),
+  });
+  await lab.startAgent();
+  expect(await outcome()).toBe('succeeded');
+  await own.rotate('job-signing');
+  const next = /JOB_KEYS_ALSO=(\S+)/.exec((await own.show()).join('\n'))?.[1] ?? '';
+  await tell([old.publicKey, next]);
+  expect(await outcome()).toBe('succeeded');
+  await own.retire('job-signing', true);
+  scheduler.jobKey = await signer();
+  expect(scheduler.jobKey.publicKey).toBe(next);
+  expect(await outcome()).toBe('succeeded');
+  await tell([next]);
+  scheduler.jobKey = old;
+  expect(await outcome()).toBe('statement_refused');
+  await lab.end();
+  await lab.close();
+  await rm(home, { recursive: true });
 });
 
 it('the old job key vouches for the new one, which signs after the old one has been retired', async () => {

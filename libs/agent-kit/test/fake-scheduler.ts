@@ -60,7 +60,7 @@ interface FakeJob {
 
 /** The scheduler's side of the agent protocol over a real socket, in memory; the tests bend it. */
 export class FakeScheduler {
-  readonly jobKey: Signer = nkeyFromSeed(createNkey('account').seed);
+  jobKey: Signer = nkeyFromSeed(createNkey('account').seed);
   readonly jobs = new Map<JobId, FakeJob>();
   readonly steps: Pick<StepReport, 'job_id' | 'steps'>[] = [];
   readonly results: JobResult[] = [];
