@@ -28,6 +28,8 @@ import { Buildah, ContainerImage } from './kinds/container-image.js';
 import { ExternalImage } from './kinds/external-image.js';
 import { HelmChart } from './kinds/helm-chart.js';
 import { JobComponent } from './kinds/job.js';
+import { OutsideRegistries } from './kinds/outside.js';
+import { VendoredImages } from './kinds/vendored-images.js';
 import { KubernetesManifests } from './kinds/kubernetes-manifests.js';
 import { TerraformModule } from './kinds/terraform-module.js';
 import { splitUrl } from './git.js';
@@ -58,12 +60,14 @@ export class BuildHandler implements JobHandler {
     private readonly tokens: RegistryTokens,
   ) {
     const { config, stateDir, ca } = host;
+    const outside = new OutsideRegistries(ca, config.REGISTRY_AUTH_FILE);
+    const vendored = new VendoredImages(outside);
     this.builders = {
       'container-image': new ContainerImage(new Buildah(config, stateDir)),
-      'external-image': new ExternalImage(ca),
+      'external-image': new ExternalImage(outside),
       'terraform-module': new TerraformModule(config),
-      'kubernetes-manifests': new KubernetesManifests(),
-      'helm-chart': new HelmChart(config),
+      'kubernetes-manifests': new KubernetesManifests(vendored),
+      'helm-chart': new HelmChart(config, vendored),
       job: new JobComponent(),
     };
   }
@@ -80,8 +84,9 @@ export class BuildHandler implements JobHandler {
 
   result(outputs: Readonly<Record<string, JsonObject>>): { result: JsonObject } {
     const { artifact, source_commit: commit } = outputs['push'] ?? {};
-    const references = outputs['build']?.['references'];
-    return { result: { artifact, source_commit: commit, ...(references ? { references } : {}) } as JsonObject };
+    const { references, images } = outputs['build'] ?? {};
+    const more = { ...(references ? { references } : {}), ...(images ? { images } : {}) };
+    return { result: { artifact, source_commit: commit, ...more } as JsonObject };
   }
 
   private async checkout(step: StepContext): Promise<JsonObject> {

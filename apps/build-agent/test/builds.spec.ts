@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { type ComponentSpec } from '#contracts';
+import { type Artifact, type ComponentSpec } from '#contracts';
 import { builderIdOf, buildTypeOf } from '#domain';
 import {
   digestOf,
   MEDIA_TYPE,
+  openParcel,
   pullLayer,
   pushArtifact,
   RegistryClient,
@@ -230,14 +233,25 @@ describe('kubernetes-manifests', () => {
     ['YAML that does not parse', 'a: [\nb: c\n', 'source_invalid', /^x\.yaml:\d: /],
     ['no name', '---\napiVersion: v1\nkind: Pod\n', 'source_invalid', /^x\.yaml:2: .*metadata\.name/],
     ['a template that does not parse', POD('"{{ env.HOME }}"'), 'source_invalid', /^x\.yaml:1: .*env\.HOME/],
-    ['an image of others', POD('nginx:1'), 'external_reference', /^x\.yaml:1 Pod\/web .*0\/image: nginx:1$/],
+    [
+      'an image that is not to be had',
+      POD('127.0.0.1:1/nginx:1'),
+      'external_image_unavailable',
+      /^x\.yaml:1 Pod\/web .*0\/image: 127\.0\.0\.1:1\/nginx:1: /,
+    ],
+    [
+      'an image that only an install knows',
+      POD('"127.0.0.1:1/{{ install.inputs.x }}:1"'),
+      'external_reference',
+      /^x\.yaml:1 Pod\/web .*0\/image: 127/,
+    ],
     ['a mixed image', POD('"quay.io/{{ components.a.outputs.image }}"'), 'external_reference', /quay\.io/],
     ['a template without quotes', POD('{{ components.a.outputs.image }}'), 'external_reference', /needs quotes/],
     [
       'an image in a custom resource',
-      'apiVersion: a/v1\nkind: Db\nmetadata: { name: x }\nspec: { image: "pg:17" }\n',
-      'external_reference',
-      /Db\/x \/spec\/image: pg:17/,
+      'apiVersion: a/v1\nkind: Db\nmetadata: { name: x }\nspec: { image: "127.0.0.1:1/pg:17" }\n',
+      'external_image_unavailable',
+      /Db\/x \/spec\/image: 127\.0\.0\.1:1\/pg:17/,
     ],
   ])('with %s are refused with the place', async (_, text, code, detail) => {
     const error = await (await sourceJob('kubernetes-manifests', { 'x.yaml': text })).failure();
@@ -270,10 +284,10 @@ describe('helm-chart', () => {
     expect(error.detail).toContain('web/templates/bad.yaml:1');
   });
 
-  it('that names an image of others is refused', async () => {
-    const error = await (await sourceJob('helm-chart', CHART, { values: { image: 'nginx:1' } })).failure();
-    expect(error).toMatchObject({ code: 'external_reference' });
-    expect(error.detail).toBe('Pod/web /spec/containers/0/image: nginx:1');
+  it('that names an image of others is refused when that is not to be had', async () => {
+    const error = await (await sourceJob('helm-chart', CHART, { values: { image: '127.0.0.1:1/nginx:1' } })).failure();
+    expect(error).toMatchObject({ code: 'external_image_unavailable' });
+    expect(error.detail).toContain('Pod/web /spec/containers/0/image: 127.0.0.1:1/nginx:1');
     const job = await sourceJob('helm-chart', { 'Chart.yaml': 'a: [' });
     expect((await job.failure()).code).toBe('source_invalid');
   });
@@ -292,6 +306,71 @@ describe('helm-chart', () => {
     await expect(readFile(join(world.dir, 'chart/web/notes/secret.txt'))).rejects.toThrow('ENOENT');
     const bytes = await client.getBlobBytes(repository, (content as ImageManifest).config, 10_000);
     expect(JSON.parse(bytes.toString())).toMatchObject({ name: 'web', version: '1.2.3', apiVersion: 'v2' });
+  });
+});
+
+describe('images of others', () => {
+  it('come with the chart that names them, each profile of it too, by digest, and the same again is the same', async () => {
+    const { digest } = await outsideImage();
+    const host = new URL(outside.url).host;
+    const tagged = `${host}/library/base:v1`;
+    const files = {
+      ...CHART,
+      'values-large.yaml': `sidecar: ${host}/library/base@${digest}\n`,
+      'templates/sidecar.yaml': `{{ if .Values.sidecar }}\n${POD('{{ .Values.sidecar | quote }}').replace('web', 'side')}{{ end }}\n`,
+    };
+    const job = await sourceJob('helm-chart', files, { values: { image: tagged } }, { name: 'with-images' });
+    const result = await job.run();
+    expect(result['images']).toEqual([
+      { name: tagged, digest },
+      { name: `${host}/library/base@${digest}`, digest },
+    ]);
+    const artifact = result['artifact'] as unknown as Artifact;
+    const client = await reader(job);
+    const { repository } = artifact;
+    const parcel = await openParcel({ client, repository, digest: artifact.digest });
+    expect(parcel.digest).not.toBe(artifact.digest);
+    expect([...parcel.images]).toEqual(expect.arrayContaining([[tagged, digest]]));
+    // What is signed is the whole; the image is here, and a second build stores nothing new.
+    await verifyArtifact({
+      ...{ client, repository, digest: artifact.digest, publicKeyPem: world.signingKey.publicKeyPem },
+      expect: { builderId: builderIdOf(VENDOR), buildType: buildTypeOf('helm-chart') },
+    });
+    expect((await client.headManifest(repository, digest))?.digest).toBe(digest);
+    world.tap.requests.length = 0;
+    const again = await sourceJob('helm-chart', files, { values: { image: tagged } }, { name: 'with-images' });
+    expect((await again.artifact()).digest).toBe(artifact.digest);
+    // Its provenance alone: the source is in another folder.
+    expect(world.tap.stored().blobs).toBe(1);
+  });
+
+  it('come with manifests, also from a registry that wants a login', async () => {
+    const { digest } = await outsideImage();
+    const login = Buffer.from('robot:secret-of-the-registry').toString('base64');
+    const guarded = createServer((request, response) => {
+      if (request.headers.authorization !== `Basic ${login}`) {
+        response.writeHead(401, { 'www-authenticate': 'Basic realm="guarded"' }).end();
+        return;
+      }
+      const { method = 'GET', url = '' } = request;
+      void fetch(`${outside.url}${url}`, { method, headers: { accept: request.headers.accept ?? '*/*' } }).then(
+        async (answer) => {
+          response.writeHead(answer.status, Object.fromEntries(answer.headers));
+          response.end(method === 'HEAD' ? undefined : Buffer.from(await answer.arrayBuffer()));
+        },
+      );
+    });
+    await new Promise<void>((resolve) => guarded.listen(0, '127.0.0.1', resolve));
+    const host = `127.0.0.1:${(guarded.address() as AddressInfo).port}`;
+    const files = { 'x.yaml': POD(`${host}/library/base:v1`) };
+    expect((await (await sourceJob('kubernetes-manifests', files)).failure()).code).toBe('external_image_unavailable');
+    const file = join(world.dir, 'auth.json');
+    await writeFile(file, JSON.stringify({ auths: { [host]: { auth: login } } }));
+    const job = await sourceJob('kubernetes-manifests', files, {}, { config: { REGISTRY_AUTH_FILE: file } });
+    expect((await job.run())['images']).toEqual([{ name: `${host}/library/base:v1`, digest }]);
+    expect(JSON.stringify([job.lines, job.outputs])).not.toContain('secret-of-the-registry');
+    guarded.closeAllConnections();
+    await new Promise((resolve) => guarded.close(resolve));
   });
 });
 

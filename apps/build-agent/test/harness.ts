@@ -257,7 +257,7 @@ export class ScriptedJob {
       workspace: this.workspace,
       signal: this.abort.signal,
       crashed,
-      secrets: { add: (value) => this.redactor.add(value) },
+      secrets: { add: (value) => this.redactor.add(value), hide: (text) => this.redactor.redact(text) },
       log: (_, text) => void this.lines.push(text),
       outputOf: (name) => this.outputs[name],
       propose: () => Promise.reject(new Error('a build has no plan')),

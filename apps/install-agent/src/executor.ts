@@ -1,5 +1,6 @@
 import { type StepContext } from '#agent-kit';
-import { type JsonObject, type JsonValue } from '#contracts';
+import { type Health, type JsonObject, type JsonValue } from '#contracts';
+import { type Change } from '#domain';
 
 export interface ExecutorContext {
   readonly step: StepContext;
@@ -11,10 +12,16 @@ export interface ExecutorContext {
   readonly stateDir: string;
   /** Kept for all components, and only to be faster: discovery of the cluster, plugins of terraform. */
   readonly cacheDir: string;
+  /** Images that came with the artifact: where they are in the install's registry, by the name that the artifact has for them. */
+  readonly images: ReadonlyMap<string, string>;
   /** The artifact in the install's registry. */
   readonly image: { readonly host: string; readonly repository: string; readonly digest: string };
   readonly installId: string;
   readonly namespace: string;
+  /** A look at what is there, beside which the component may be changed: no lock is taken, nothing that is kept is written. */
+  readonly probe: boolean;
+  /** Whether the artifact is in the install's registry. */
+  readonly isStored: () => Promise<boolean>;
   /** Fills templates with inputs of the install and outputs of other components. */
   readonly render: (value: JsonValue) => JsonValue;
   /**
@@ -33,6 +40,8 @@ export interface Proposal {
   readonly identity: string;
   /** For the customer's operator to read; it stays on this host. */
   readonly text: string;
+  /** The same for programs, and for the vendor. Values that are marked as hidden leave no executor's caller. */
+  readonly changes: readonly Change[];
   /** True: only this agent's own files change, so that there is nothing to ask about. */
   readonly harmless?: boolean;
 }
@@ -60,6 +69,12 @@ export interface Observation {
   readonly sensitive: readonly string[];
 }
 
+/** How what is deployed does, and what of it does not. */
+export interface HealthReport {
+  readonly health: Health;
+  readonly reasons: readonly string[];
+}
+
 export interface Removal {
   readonly deleted: number;
   /** What was kept on purpose, or is not ours to remove. */
@@ -74,6 +89,7 @@ export const NO_PLAN = {
   ready: true,
   identity: '',
   text: 'no changes',
+  changes: [],
 } as const;
 
 /**
@@ -95,6 +111,8 @@ export interface Executor {
   /** Waits until what is deployed does what it is for. */
   settle(context: ExecutorContext): Promise<void>;
   observe(context: ExecutorContext): Promise<Observation>;
+  /** After `plan`: how what is there does. Changes nothing. */
+  health(context: ExecutorContext): Promise<HealthReport>;
   planDestroy(context: ExecutorContext): Promise<RemovalPlan>;
   destroy(context: ExecutorContext): Promise<Removal>;
 }

@@ -14,6 +14,7 @@ import { createLogger, loadConfig, NestLogger } from '#platform';
 import { ComponentStore } from './component-store.js';
 import { InstallAgentConfig } from './config.js';
 import { InstallRegistry, makeRegistryKeys } from './install-registry.js';
+import { ObserveHandler } from './observe-handler.js';
 import { ApplyHandler, DestroyHandler, Provisioning } from './provision-handlers.js';
 import { SyncHandler } from './sync-handler.js';
 
@@ -35,7 +36,7 @@ async function run(identity: Identity, stateDir: string, policyFile?: string): P
       ...(caFile === undefined ? {} : { caFile }),
     },
     identity,
-    handlers: [SyncHandler, ApplyHandler, DestroyHandler],
+    handlers: [SyncHandler, ApplyHandler, DestroyHandler, ObserveHandler],
     providers: [
       { provide: InstallAgentConfig, useValue: config },
       { provide: InstallRegistry, useValue: registry },

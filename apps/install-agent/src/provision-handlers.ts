@@ -1,10 +1,17 @@
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Injectable } from '@nestjs/common';
-import { Identity, privateDirectory, type JobHandler, type StepContext, type StepDefinition } from '#agent-kit';
+import {
+  Identity,
+  privateDirectory,
+  writePrivate,
+  type JobHandler,
+  type StepContext,
+  type StepDefinition,
+} from '#agent-kit';
 import { ImsError, type ComponentKind, type JsonObject } from '#contracts';
-import { render } from '#domain';
-import { pullLayer, registrySource, untarTo, unzipTo } from '#oci';
+import { render, type Change } from '#domain';
+import { openParcel, pullLayer, registrySource, untarTo, unzipTo } from '#oci';
 import { ComponentStore, contains, textsOf } from './component-store.js';
 import { InstallAgentConfig } from './config.js';
 import { type Executor, type ExecutorContext, type Plan, type Proposal } from './executor.js';
@@ -17,6 +24,9 @@ import { TerraformExecutor } from './executors/terraform.js';
 import { InstallRegistry } from './install-registry.js';
 import { localRepository } from './sync-handler.js';
 import { artifactOf, verifyProvenance } from './verification.js';
+
+/** Digests of the images that came with the artifact, by name; of this attempt. */
+const IMAGES = 'images.json';
 
 /** What apply and destroy share: the executors, and what a step hands to them. */
 @Injectable()
@@ -52,14 +62,24 @@ export class Provisioning {
     await verifyProvenance(step, this.identity.enrolment, registrySource(from));
     const { layer } = this.executorOf(step);
     if (!layer) return { digest };
+    const parcel = await openParcel({ ...from, digest, signal: step.signal });
+    const names = JSON.stringify([...parcel.images]);
+    await writePrivate(join(step.workspace, IMAGES), names);
     const directory = join(step.workspace, 'artifact');
     await rm(directory, { recursive: true, force: true });
     const file = layer.form === 'file' ? join(directory, 'layer') : join(step.workspace, 'layer');
     await privateDirectory(directory);
-    await pullLayer({ ...from, digest, mediaType: layer.mediaType, file, signal: step.signal });
+    await pullLayer({ ...from, digest: parcel.digest, mediaType: layer.mediaType, file, signal: step.signal });
     if (layer.form === 'zip') await unzipTo(file, directory);
     if (layer.form === 'tar+gzip') await untarTo(file, directory);
     return { digest };
+  }
+
+  private async imagesOf(step: StepContext): Promise<ReadonlyMap<string, string>> {
+    // A teardown has not fetched anything.
+    const text = await readFile(join(step.workspace, IMAGES), 'utf8').catch(() => '[]');
+    const place = `${this.registry.host}/${localRepository(step)}`;
+    return new Map((JSON.parse(text) as [string, string][]).map(([name, digest]) => [name, `${place}@${digest}`]));
   }
 
   async contextOf(step: StepContext): Promise<ExecutorContext> {
@@ -75,10 +95,16 @@ export class Provisioning {
       stateDir: await this.store.directoryOf(component.name),
       cacheDir: await this.store.cacheDirectory(),
       image: { host: this.registry.host, repository: localRepository(step), digest },
+      images: await this.imagesOf(step),
       installId: id,
       namespace: statement.spec.namespace ?? statement.app_name,
       render: (value) => render(value, scope),
       fingerprint: await this.store.fingerprinter(),
+      probe: statement.kind === 'observe',
+      isStored: async () => {
+        const { client } = this.registry;
+        return (await client.headManifest(localRepository(step), digest, { signal: step.signal })) !== undefined;
+      },
     };
   }
 }
@@ -88,16 +114,33 @@ async function propose(
   context: ExecutorContext,
   plan: Proposal & Pick<Plan, 'changed' | 'created' | 'updated' | 'deleted'>,
 ): Promise<void> {
-  const { step, fingerprint, image } = context;
-  const { component, kind } = step.statement;
-  const { changed, created, updated, deleted, identity, text, harmless = false } = plan;
+  const { step } = context;
+  const { changed, created, updated, deleted, identity, text, changes, harmless = false } = plan;
   await step.propose({
-    digest: fingerprint(JSON.stringify([kind, component.name, component.kind, image.digest, identity])),
+    digest: digestOfPlan(context, { identity }),
     ...(harmless ? { created: 0, updated: 0, deleted: 0 } : { created, updated, deleted }),
     changed: changed && !harmless,
     text,
+    ...(harmless ? {} : { changes: changes.map(shown) }),
   });
 }
+
+/** What a yes is bound to: the change, of this component, by this kind of job, with this artifact. */
+export function digestOfPlan(
+  { step, fingerprint, image }: ExecutorContext,
+  { identity }: Pick<Proposal, 'identity'>,
+): string {
+  const { component, kind } = step.statement;
+  return fingerprint(JSON.stringify([kind, component.name, component.kind, image.digest, identity]));
+}
+
+/** Without the values that nobody outside of the install may see. */
+export const shown = ({ fields, ...change }: Change): Change => ({
+  ...change,
+  ...(fields === undefined
+    ? {}
+    : { fields: fields.map((field) => (field.hidden === true ? { path: field.path, hidden: true } : field)) }),
+});
 
 const planOf = ({ changed, created, updated, deleted, digest, ready }: Plan): JsonObject => ({
   changed,

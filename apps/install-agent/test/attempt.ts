@@ -10,6 +10,7 @@ import {
   type StepDefinition,
 } from '#agent-kit';
 import { ImsError, type Envelope, type JobStatement, type JsonObject } from '#contracts';
+import { cleanedChanges } from '#domain';
 
 /** Resolves as soon as the condition holds; throws when it does not within the time. */
 export async function waitFor(condition: () => boolean | Promise<boolean>, withinMs = 30_000): Promise<void> {
@@ -75,6 +76,37 @@ export class Attempt {
     return this;
   }
 
+  /**
+   * Into the named step, and killed when its `nth` program has been started. A step with fewer programs is killed when it
+   * has done all and nothing of that is journalled, which is the other end of what a crash can be.
+   */
+  async crashAt(name: string, nth: number): Promise<this> {
+    await this.runBefore(name);
+    await this.endAt(name, nth, (life) => life.cut());
+    return this;
+  }
+
+  /** Into the named step, and cancelled when its `nth` program has been started. The code that it ends with. */
+  async cancelAt(name: string, nth: number): Promise<string> {
+    await this.runBefore(name);
+    return this.endAt(name, nth, (life) => life.cancel());
+  }
+
+  private async endAt(name: string, nth: number, end: (life: Life) => Promise<void>): Promise<string> {
+    const step = (await this.left()).find((each) => each.name === name);
+    if (!step) throw new Error(`there is no step ${name}`);
+    const life = new Life(this.workspace);
+    const from = this.commands.length;
+    let over: string | undefined;
+    const running = this.step(step, life, false).then(
+      () => (over = 'done'),
+      (thrown: unknown) => (over = ImsError.of(thrown).code),
+    );
+    await waitFor(() => over !== undefined || this.commands.length >= from + nth, 120_000);
+    await end(life);
+    return running;
+  }
+
   /** The code and detail of the failure, as the result would have it. */
   async failure(): Promise<{ code: string; detail: string }> {
     try {
@@ -99,11 +131,13 @@ export class Attempt {
     return steps.filter(({ name }) => this.outputs[name] === undefined);
   }
 
-  private async step(step: StepDefinition, life = new Life(this.workspace)): Promise<void> {
+  /** `journal: false`: what it answers is lost, as when the agent ends before it is written. */
+  private async step(step: StepDefinition, life = new Life(this.workspace), journal = true): Promise<void> {
     const crashed = this.started.has(step.name);
     this.started.add(step.name);
     await mkdir(this.workspace, { recursive: true, mode: 0o700 });
-    this.outputs[step.name] = (await step.run(this.context(life, crashed))) ?? {};
+    const output = (await step.run(this.context(life, crashed))) ?? {};
+    if (journal) this.outputs[step.name] = output;
   }
 
   private context(life: Life, crashed: boolean): StepContext {
@@ -113,11 +147,14 @@ export class Attempt {
       workspace: this.workspace,
       signal: life.signal,
       crashed,
-      secrets: { add: (value) => this.redactor.add(value) },
+      secrets: { add: (value) => this.redactor.add(value), hide: (text) => this.redactor.redact(text) },
       log: (_, text) => this.log.push(this.redactor.redact(text)),
       outputOf: (name) => this.outputs[name],
       propose: (plan) => {
-        this.proposed = { ...plan, text: this.redactor.redact(plan.text) };
+        const clean = (text: string): string => this.redactor.redact(text);
+        const { changes, ...rest } = plan;
+        const cleaned = changes === undefined ? {} : { changes: cleanedChanges(changes, clean) };
+        this.proposed = { ...rest, text: clean(plan.text), ...cleaned };
         return Promise.resolve();
       },
       run: async ({ onLine = (line: string) => line, level: _level, ...command }) => {
@@ -147,6 +184,12 @@ class Life {
 
   get signal(): AbortSignal {
     return this.abort.signal;
+  }
+
+  /** As the job loop does: programs get the polite signals, and their time. */
+  async cancel(): Promise<void> {
+    this.abort.abort(new ImsError('cancelled'));
+    return Promise.resolve();
   }
 
   async cut(): Promise<void> {

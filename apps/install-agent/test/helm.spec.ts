@@ -160,15 +160,35 @@ describe('a chart', () => {
     const artifact = await chart('bad', { 'a.yaml': CONFIG, 'b.yaml': DEPLOYMENT });
     await run('apply', 'bad', artifact).run();
     world.config.READY_SECONDS = 3;
-    const outside = valuesOf({ image: image('docker.io') });
+    const outside = valuesOf({ image: image(`${world.registry.host}/elsewhere`) });
     const failure = await run('apply', 'bad', artifact, outside).failure();
     world.config.READY_SECONDS = 20;
     expect(failure.code).toBe('apply_failed');
     expect(failure.detail).toMatch(
-      /^UPGRADE FAILED: .*rolled back.*Deployment\/bad.*container main: ImagePullBackOff: .*docker\.io/,
+      /^UPGRADE FAILED: .*rolled back.*Deployment\/bad.*container main: ImagePullBackOff: .*elsewhere/,
     );
     expect(JSON.stringify(object('Deployment', 'bad'))).toContain(image());
     expect(await run('apply', 'bad', artifact).run()).toMatchObject({ changed: false });
+  });
+
+  it('runs the images that came with it, in hooks too, and no others', async () => {
+    const source = { ...CHART, 'templates/a.yaml': DEPLOYMENT, 'templates/b.yaml': hook('exit 0') };
+    const images = ['quay.io/acme/web:1.2'];
+    const artifact = await publish(world, { name: 'carried', kind: 'helm-chart', source, images });
+    const asked = (image: string): JsonObject => valuesOf({ image });
+    const install = run('apply', 'carried', artifact, asked('quay.io/acme/web:1.2'));
+    expect(await install.run()).toMatchObject({ changed: true, created: 2 });
+    const here = new RegExp(`"image":"${world.registry.host}/shop/carried@sha256:[0-9a-f]{64}"`);
+    expect(JSON.stringify(object('Deployment', 'carried'))).toMatch(here);
+    expect(JSON.stringify(object('Job', 'carried-migrate'))).toMatch(here);
+    expect(await run('apply', 'carried', artifact, asked('quay.io/acme/web:1.2')).run()).toMatchObject({
+      changed: false,
+    });
+    expect(await run('apply', 'carried', artifact, asked('quay.io/acme/web:1.3')).failure()).toMatchObject({
+      code: 'external_reference',
+      detail: 'Deployment/carried /spec/template/spec/containers/0/image: quay.io/acme/web:1.3',
+    });
+    await run('destroy', 'carried', artifact).run();
   });
 
   it('is refused when values were swapped between plan and apply', async () => {

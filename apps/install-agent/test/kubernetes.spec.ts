@@ -77,7 +77,7 @@ describe('manifests', () => {
 
     const again = run('apply', { ...web, inputs });
     expect(await again.run()).toMatchObject({ changed: false, created: 0, updated: 0, deleted: 0 });
-    expect(again.calls).toEqual(['kubectl get', 'kubectl diff']);
+    expect(again.calls).toEqual(['kubectl get', 'kubectl apply']);
 
     const { 'a.yaml': _, ...rest } = source;
     const next = await manifests('web', { ...rest, 'a.yaml': config('settings', '{{ install.inputs.color }}') });
@@ -163,18 +163,41 @@ spec:
     expect(object('ConfigMap', 'drift')?.['data']).toEqual({ color: 'red', theirs: 'kept' });
   });
 
-  it('with an image from outside stay unready and say so; so they do when deployed again', async () => {
+  it('with an image that is not to be had stay unready and say so; so they do when deployed again', async () => {
     world.config.READY_SECONDS = 2;
-    const source = { 'a.yaml': deployment('outside', 'docker.io/library/nginx@sha256:' + 'c'.repeat(64)) };
+    const source = {
+      'a.yaml': deployment('outside', `${world.registry.host}/elsewhere/nginx@sha256:${'c'.repeat(64)}`),
+    };
     const web = { ...(await manifests('outside', source)), namespace: 'outside', inputs };
     const failure = await run('apply', web).failure();
     expect(failure).toMatchObject({ code: 'apply_failed' });
     expect(failure.detail).toMatch(/not ready after 2 s: Deployment\/outside: 0 of 2 pods are available/);
-    expect(failure.detail).toMatch(/container main: ImagePullBackOff: .*docker\.io/);
+    expect(failure.detail).toMatch(/container main: ImagePullBackOff: .*elsewhere/);
     const again = run('apply', web);
     expect(await again.failure()).toMatchObject({ code: 'apply_failed' });
     expect(again.outputs['plan']).toMatchObject({ changed: false, ready: false });
     world.config.READY_SECONDS = 20;
+  });
+
+  it('run the images that came with them, and name those that would come from outside', async () => {
+    const source = { 'a.yaml': deployment('carried', 'nginx:1.27') };
+    const artifact = await publish(world, {
+      name: 'carried',
+      kind: 'kubernetes-manifests',
+      source,
+      images: ['nginx:1.27'],
+    });
+    const web = { name: 'carried', component: 'kubernetes-manifests' as const, artifact, namespace: 'carried', inputs };
+    expect(await run('apply', web).run()).toMatchObject({ changed: true, created: 1 });
+    expect(JSON.stringify(object('Deployment', 'carried'))).toContain(
+      `"image":"${world.registry.host}/shop/carried@sha256:`,
+    );
+    await run('destroy', web).run();
+    const outside = await manifests('outside', { 'a.yaml': deployment('outside', 'nginx:1.28') });
+    expect(await run('apply', { ...outside, namespace: 'outside', inputs }).failure()).toMatchObject({
+      code: 'external_reference',
+      detail: 'Deployment/outside /spec/template/spec/containers/0/image: nginx:1.28',
+    });
   });
 
   it('leave the namespace when it holds what is not theirs, and one that was there before', async () => {
@@ -287,7 +310,10 @@ describe('a job', () => {
   });
 
   it('has its own time limit and says what kept it from running', async () => {
-    const stuck = await job('stuck', spec(['x'], { image: `docker.io/x@${IMAGE_DIGEST}`, timeout_seconds: 5 }));
+    const stuck = await job(
+      'stuck',
+      spec(['x'], { image: `${world.registry.host}/elsewhere/x@${IMAGE_DIGEST}`, timeout_seconds: 5 }),
+    );
     const failure = await run('apply', stuck).failure();
     expect(failure.detail).toMatch(/longer than specified deadline.*ImagePullBackOff/);
   });

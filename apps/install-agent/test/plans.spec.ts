@@ -61,9 +61,10 @@ async function holdsItsDigest(
   expect((await planOf('destroy', from)).digest).toBe(remove.digest);
   expect(remove.deleted).toBeGreaterThan(0);
   const all = { create, change, nothing, remove };
-  for (const { digest, text } of Object.values(all)) {
+  for (const { digest, text, changes } of Object.values(all)) {
     expect(digest).toMatch(/^sha256:[0-9a-f]{64}$/);
     expect(text).not.toContain(MARKER);
+    expect(JSON.stringify(changes)).not.toContain(MARKER);
   }
   return all;
 }
@@ -128,15 +129,25 @@ it('manifests: objects, changed lines, what is no longer wanted', async () => {
   expect(create.text).toContain('create ConfigMap/settings\n  metadata:');
   expect(create.text).toContain('create Secret/hidden\n  keys: password');
   expect(counts(change)).toEqual([true, 0, 2, 0]);
-  expect(change.text).toMatch(/change .*ConfigMap.*settings\n {2}- {2}color: red\n {2}\+ {2}color: blue/);
-  expect(remove.text).toContain('delete ConfigMap.v1./settings (namespace plain)');
+  expect(change.text).toBe(
+    [
+      'update ConfigMap/settings',
+      '  data.color: "red" -> "blue"',
+      'update Secret/hidden',
+      '  data.password: (hidden) -> (hidden)',
+    ].join('\n'),
+  );
+  expect(remove.text).toContain('delete ConfigMap/settings\n');
   // Somebody changes what is there: the same manifests are another change now.
   await inCluster(world, 'PATCH', '/namespaces/plain/configmaps/settings', { data: { size: '2' } });
-  expect((await planOf('apply', web, 'blue')).digest).not.toBe(change.digest);
+  const drifted = await planOf('apply', web, 'blue');
+  expect(drifted.digest).not.toBe(change.digest);
+  // And it is told who did.
+  expect(drifted.text).toContain('  data.size: "2" -> "1" (set by stranger)');
   const less = await subject('plain', 'kubernetes-manifests', { 'a.yaml': CONFIG.replace('COLOR', color) });
   const fewer = await planOf('apply', less);
   expect(counts(fewer)).toEqual([true, 0, 1, 2]);
-  expect(fewer.text).toContain('delete Secret.v1./hidden (namespace plain)');
+  expect(fewer.text).toMatch(/^delete Secret\/hidden\ndelete ConfigMap\/old\nupdate ConfigMap\/settings\n/);
   await isGoneAfter(web);
 });
 
@@ -156,9 +167,9 @@ it('charts: parts of the release, and each value that changes', async () => {
   expect(counts(change)).toEqual([true, 0, 2, 0]);
   expect(change.text).toBe(
     [
-      'change Secret/hidden',
-      '  stringData.password: (hidden) -> (hidden)',
-      'change ConfigMap/settings',
+      'update Secret/hidden',
+      '  data.password: (hidden) -> (hidden)',
+      'update ConfigMap/settings',
       '  data.color: "red" -> "blue"',
     ].join('\n'),
   );

@@ -24,6 +24,7 @@ import {
   createSigningKey,
   localSigner,
   pushArtifact,
+  pushParcel,
   tarGzDirectory,
   zipDirectory,
   type RegistryClient,
@@ -32,6 +33,7 @@ import { freePort, requireTool, startKubeApi, startRegistry, type KubeApi, type 
 import { ComponentStore } from '../src/component-store.js';
 import { InstallAgentConfig } from '../src/config.js';
 import { InstallRegistry, makeRegistryKeys } from '../src/install-registry.js';
+import { ObserveHandler } from '../src/observe-handler.js';
 import { ApplyHandler, DestroyHandler, Provisioning } from '../src/provision-handlers.js';
 import { startVendor, type Vendor } from './vendor.js';
 
@@ -68,6 +70,7 @@ export interface World {
   readonly store: ComponentStore;
   readonly apply: ApplyHandler;
   readonly destroy: DestroyHandler;
+  readonly observe: ObserveHandler;
   stop(): Promise<void>;
 }
 
@@ -113,7 +116,7 @@ export async function startWorld({ readySeconds = 20 } = {}): Promise<World> {
       certPem: readFileSync(join(stateDir, 'registry.crt'), 'utf8'),
     },
   });
-  const kube = await startKubeApi({ token: KUBE_TOKEN, allowedImageHosts: [registry.host] });
+  const kube = await startKubeApi({ token: KUBE_TOKEN, allowedImageHosts: [`${registry.host}/${APP}`] });
   const [terraform, kubectl, helm] = await Promise.all([
     requireTool('terraform'),
     requireTool('kubectl'),
@@ -146,6 +149,7 @@ export async function startWorld({ readySeconds = 20 } = {}): Promise<World> {
     store,
     apply: new ApplyHandler(provisioning),
     destroy: new DestroyHandler(provisioning),
+    observe: new ObserveHandler(provisioning),
     stop: async () => {
       await kube.stop();
       await registryServer.stop();
@@ -162,14 +166,20 @@ export type Source = Readonly<Record<string, string>>;
 /** Packs and signs a component as the vendor's build agent does, and puts it into a repository. */
 export async function publish(
   world: World,
-  component: { readonly name: string; readonly kind: ComponentKind; readonly source: Source | JsonObject },
+  component: {
+    readonly name: string;
+    readonly kind: ComponentKind;
+    readonly source: Source | JsonObject;
+    /** Names of images that come with it. */
+    readonly images?: readonly string[];
+  },
   to: { readonly client: RegistryClient; readonly repository: string } = {
     client: world.registry.client,
     repository: `${APP}/${component.name}`,
   },
   claims: Claims = {},
 ): Promise<Artifact> {
-  const { name, kind, source } = component;
+  const { name, kind, source, images } = component;
   const tree = join(world.dir, 'sources', newId('build'));
   await mkdir(tree, { recursive: true });
   for (const [file, text] of Object.entries(source as Source)) {
@@ -177,7 +187,10 @@ export async function publish(
     await mkdir(dirname(join(tree, file)), { recursive: true });
     await writeFile(join(tree, file), text);
   }
-  const { digest, mediaType, size } = await pushArtifact({ ...to, ...(await formOf(kind, name, tree, source)) });
+  const artifact = await pushArtifact({ ...to, ...(await formOf(kind, name, tree, source)) });
+  const image = images && (await pushArtifact({ ...to, ...(await formOf('external-image', name, tree, source)) }));
+  const { digest, mediaType, size } =
+    images && image ? await pushParcel({ ...to, artifact, images: [{ names: images, image }] }) : artifact;
   await attestArtifact({
     ...to,
     digest,

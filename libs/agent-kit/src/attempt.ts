@@ -12,7 +12,7 @@ import {
   type Step,
   type StopOrder,
 } from '#contracts';
-import { planSummary, type Change } from '#domain';
+import { cleanedChanges, planSummary } from '#domain';
 import { createLogger, describeError } from '#platform';
 import { type JobHandler, type StepCommand, type StepContext, type StepDefinition } from './handler.js';
 import { type AttemptJournal, type JudgedPlan } from './journal.js';
@@ -235,7 +235,7 @@ export class AttemptRun implements LeaseHolder {
       workspace,
       signal: this.abort.signal,
       crashed,
-      secrets: { add: (value) => log.redactor.add(value) },
+      secrets: { add: (value) => log.redactor.add(value), hide: (text) => log.redactor.redact(text) },
       log: (level, text) => log.write(level, name, text),
       outputOf: (step) => this.outputs[step],
       propose: (plan) => this.propose(plan),
@@ -257,27 +257,9 @@ export class AttemptRun implements LeaseHolder {
       this.proposed = plan;
       return;
     }
-    const verdict = await submitPlan(planSummary(plan, this.redacted(changes)), this.abort.signal);
-    this.proposed = { ...plan, verdict };
-  }
-
-  /** Executors hide what their tools call sensitive; a secret that shows elsewhere is taken out here. */
-  private redacted(changes: readonly Change[]): Change[] {
-    const clean = (text: string): string => this.deps.log.redactor.redact(text);
-    return changes.map(({ resource, fields, ...change }) => ({
-      ...change,
-      resource: clean(resource),
-      ...(fields === undefined
-        ? {}
-        : {
-            fields: fields.map(({ path, before, after, ...field }) => ({
-              ...field,
-              path: clean(path),
-              ...(before === undefined ? {} : { before: clean(before) }),
-              ...(after === undefined ? {} : { after: clean(after) }),
-            })),
-          }),
-    }));
+    // Executors hide what their tools call sensitive; a secret that shows elsewhere is taken out here.
+    const clean = cleanedChanges(changes, (value) => log.redactor.redact(value));
+    this.proposed = { ...plan, verdict: await submitPlan(planSummary(plan, clean), this.abort.signal) };
   }
 
   private async command(command: StepCommand, workspace: string, step: string): Promise<CommandResult> {

@@ -52,7 +52,10 @@ export interface StepContext {
    * Values that must not be in any log; register one before it can be printed. In memory only: after a restart a step
    * registers again what it uses, also when an earlier step made it.
    */
-  readonly secrets: { add(value: string): void };
+  readonly secrets: {
+    add(value: string): void;
+    /** The text with each of them as `***`. */ hide(text: string): string;
+  };
   log(level: LogLevel, text: string): void;
   /** Runs a program: its lines go to the log, its time is counted, its process group is journalled and ends with the step. */
   run(command: StepCommand): Promise<CommandResult>;

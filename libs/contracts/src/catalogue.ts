@@ -116,6 +116,11 @@ export class Artifact {
   @Text(1, 200) media_type: string;
   @Int(0, Number.MAX_SAFE_INTEGER) size_bytes: number;
 }
+/** An image that a chart or a manifest names: copied by digest, and known by it from now on. */
+export class VendoredImage {
+  @Text(1, 500) name: string;
+  @Digest() digest: string;
+}
 export class NewBuilds {
   /** Names of components; default: all of the app. */
   @Optional() @TextList(LIMITS.componentsPerApp, 40) components?: string[];

@@ -96,6 +96,7 @@ export {
   App,
   BUILD_STATUSES,
   Artifact,
+  VendoredImage,
   NewBuilds,
   Build,
   Problem,

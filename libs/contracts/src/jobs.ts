@@ -3,6 +3,7 @@ import {
   Artifact,
   COMPONENT_KINDS,
   ComponentSpec,
+  VendoredImage,
   Page,
   Problem,
   ListInVendor,
@@ -398,6 +399,8 @@ export class BuildOutcome {
   @Text(1, 100) source_commit: string;
   /** Components whose outputs the source itself names in templates (manifests, say): dependencies too. */
   @Optional() @TextList(LIMITS.componentsPerApp, 40) references?: string[];
+  /** Images of others that came with the artifact. */
+  @Optional() @ListOf(() => VendoredImage, 200) images?: VendoredImage[];
 }
 export class SyncOutcome {
   @Digest() digest: string;

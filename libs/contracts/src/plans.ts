@@ -31,6 +31,8 @@ export class FieldChange {
   @Optional() @Text(0, 300) after?: string;
   /** The value is sensitive: nobody outside of the install sees it. */
   @Optional() @Flag() hidden?: boolean;
+  /** Who set the value that is there, as the cluster names it, when it was not this component: its change is taken back. */
+  @Optional() @Text(0, 100) set_by?: string;
 }
 export class PlannedChange {
   @OneOf(CHANGE_ACTIONS) action: ChangeAction;

@@ -55,5 +55,14 @@ export {
   type PolicyDecision,
 } from './policy.js';
 export { windowAt, type WeeklyWindow, type WindowState } from './windows.js';
-export { countsOf, inReadingOrder, planSummary, renderPlan, type Change, type PlanCounts } from './plans.js';
+export { fullImageName, imagesOf, mapImages, type ImageOwner, type NamedImage } from './images.js';
+export {
+  cleanedChanges,
+  countsOf,
+  inReadingOrder,
+  planSummary,
+  renderPlan,
+  type Change,
+  type PlanCounts,
+} from './plans.js';
 export { traceOfJob } from './trace.js';

@@ -5,7 +5,7 @@ import { countsOf, planSummary, renderPlan, type Change } from './index.js';
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 const text = (max: number): fc.Arbitrary<string> => fc.string({ minLength: 1, maxLength: max });
 const field = fc.record(
-  { path: text(600), before: text(600), after: text(600), hidden: fc.boolean() },
+  { path: text(600), before: text(600), after: text(600), hidden: fc.boolean(), set_by: text(200) },
   { requiredKeys: ['path'] },
 );
 const change: fc.Arbitrary<Change> = fc.record(
@@ -49,7 +49,11 @@ test('a plan of very many changes keeps its deletions', () => {
 
 test('a plan reads with deletions first, and never shows what is hidden', () => {
   const changes: Change[] = [
-    { action: 'update', resource: 'Deployment/web', fields: [{ path: 'spec.replicas', before: '1', after: '2' }] },
+    {
+      action: 'update',
+      resource: 'Deployment/web',
+      fields: [{ path: 'spec.replicas', before: '1', after: '2', set_by: 'ann' }],
+    },
     { action: 'replace', resource: 'x.y', fields: [{ path: 'password', before: '"a"', after: '"b"', hidden: true }] },
     { action: 'delete', resource: 'ConfigMap/old', namespace: 'other' },
   ];
@@ -59,7 +63,7 @@ test('a plan reads with deletions first, and never shows what is hidden', () => 
       'replace x.y',
       '  password: (hidden) -> (hidden)',
       'update Deployment/web',
-      '  spec.replicas: 1 -> 2',
+      '  spec.replicas: 1 -> 2 (set by ann)',
     ].join('\n'),
   );
   expect(countsOf(changes)).toEqual({ created: 1, updated: 1, deleted: 2 });

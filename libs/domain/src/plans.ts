@@ -13,7 +13,7 @@ export interface PlanCounts {
   readonly deleted: number;
 }
 
-const CHARS_MAX = { resource: 300, namespace: 80, path: 300, value: 300 } as const;
+const CHARS_MAX = { resource: 300, namespace: 80, path: 300, value: 300, manager: 100 } as const;
 
 /** Deletions first, then what is made anew: what cannot be had back is read first. Else the order stays. */
 export function inReadingOrder<C extends Pick<Change, 'action'>>(changes: readonly C[]): C[] {
@@ -65,15 +65,31 @@ function bounded({ action, resource, namespace, fields }: Change): PlannedChange
   });
 }
 
-function boundedField({ path, before, after, hidden }: FieldChange): FieldChange {
+function boundedField({ path, before, after, hidden, set_by: by }: FieldChange): FieldChange {
   const secret = hidden === true;
   return {
     path: cut(path, CHARS_MAX.path),
     ...(before === undefined || secret ? {} : { before: cut(before, CHARS_MAX.value) }),
     ...(after === undefined || secret ? {} : { after: cut(after, CHARS_MAX.value) }),
     ...(secret ? { hidden: true } : {}),
+    ...(by === undefined ? {} : { set_by: cut(by, CHARS_MAX.manager) }),
   };
 }
+
+/** The changes with each text that may hold a value passed through `clean`. */
+export function cleanedChanges(changes: readonly Change[], clean: (text: string) => string): Change[] {
+  return changes.map(({ resource, fields, ...change }) => ({
+    ...change,
+    resource: clean(resource),
+    ...(fields === undefined ? {} : { fields: fields.map((field) => cleanedField(field, clean)) }),
+  }));
+}
+const cleanedField = ({ path, before, after, ...rest }: FieldChange, clean: (text: string) => string): FieldChange => ({
+  ...rest,
+  path: clean(path),
+  ...(before === undefined ? {} : { before: clean(before) }),
+  ...(after === undefined ? {} : { after: clean(after) }),
+});
 
 const cut = (text: string, chars: number): string => (text.length <= chars ? text : `${text.slice(0, chars - 1)}…`);
 
@@ -87,7 +103,8 @@ export function renderPlan({ changes, omitted }: Pick<PlanSummary, 'changes' | '
   return [...lines, ...(omitted > 0 ? [`and ${omitted} more`] : [])].join('\n');
 }
 
-/** `  spec.replicas: 1 -> 2` */
-function fieldLine({ path, before = 'nothing', after = 'nothing', hidden }: FieldChange): string {
-  return hidden === true ? `  ${path}: (hidden) -> (hidden)` : `  ${path}: ${before} -> ${after}`;
+/** `  spec.replicas: 3 -> 2 (set by kubectl-scale)` */
+function fieldLine({ path, before = 'nothing', after = 'nothing', hidden, set_by: by }: FieldChange): string {
+  const values = hidden === true ? '(hidden) -> (hidden)' : `${before} -> ${after}`;
+  return `  ${path}: ${values}${by === undefined ? '' : ` (set by ${by})`}`;
 }

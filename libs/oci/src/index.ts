@@ -1,6 +1,7 @@
 export { RegistryClient, type OpenSource, type RegistryClientOptions, type UploadOutcome } from './client.js';
 export { type Credential } from './credentials.js';
 export { accessSource, authorizationOf, secretsOf } from './access.js';
+export { openParcel, pushParcel, type ParcelImage } from './parcel.js';
 export { planSource, type PlanOptions } from './download-plan.js';
 export { type Call } from './session.js';
 export {

@@ -3,12 +3,13 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { ImsError, type JsonObject, type JsonValue } from '#contracts';
-import { referencesOf, render, type Reference, type ReferenceScope } from '#domain';
+import { imagesOf, referencesOf, render, type Reference, type ReferenceScope } from '#domain';
 import { tarGzDirectory, untarTo, type Descriptor } from '#oci';
 import { type BuildAgentConfig } from '../config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
-import { assertNoExternalImages, imagesOf, nameOf, objectsOf } from './kubernetes-objects.js';
+import { nameOf, objectsOf } from './kubernetes-objects.js';
 import { keepLayer, pushLayer } from './packaged.js';
+import { type FoundImage, type VendoredImages } from './vendored-images.js';
 
 const TIMEOUT_MS = 120_000;
 const RENDERED_MAX_BYTES = 32 * 2 ** 20;
@@ -22,7 +23,10 @@ const isPlaceholder = (image: string): boolean => /^component\.invalid\/image([:
  * `.helmignore`), we pack that again without times, and the checks look at the very archive that is pushed.
  */
 export class HelmChart implements KindBuilder {
-  constructor(private readonly config: BuildAgentConfig) {}
+  constructor(
+    private readonly config: BuildAgentConfig,
+    private readonly vendored: VendoredImages,
+  ) {}
 
   async build(context: BuildContext): Promise<JsonObject> {
     const { step, sourceDir, outDir } = context;
@@ -52,16 +56,20 @@ export class HelmChart implements KindBuilder {
     // A schema can only judge the values of an install; what stands for them here has any type.
     const given = ['--values', values, ...(exact ? [] : ['--skip-schema-validation'])];
     await helm(['lint', shipped, ...given]);
-    const text = await helm(['template', step.statement.component.name, shipped, ...given], RENDERED_MAX_BYTES);
-    const images = objectsOf(text, 'rendered chart').flatMap(({ object }) =>
-      imagesOf(object).map(({ place, image }) => ({ where: `${nameOf(object)} ${place}`, image })),
-    );
-    assertNoExternalImages(images, isPlaceholder);
-    return { chart: chart['name'] ?? '', version: chart['version'] ?? '' };
+    const images: FoundImage[] = [];
+    // A profile lies over the chart's own values and under the component's.
+    for (const profile of [undefined, ...(await profilesOf(join(unpacked, folder)))]) {
+      const over = profile === undefined ? [] : ['--values', join(unpacked, folder, profile)];
+      const args = ['template', step.statement.component.name, shipped, ...over, ...given];
+      const where = profile === undefined ? '' : `${profile}: `;
+      images.push(...outsideImages(await helm(args, RENDERED_MAX_BYTES), where));
+    }
+    const vendored = await this.vendored.resolve(context, images);
+    return { chart: chart['name'] ?? '', version: chart['version'] ?? '', ...vendored };
   }
 
-  push(context: BuildContext, target: PushTarget): Promise<Descriptor> {
-    return pushLayer(context, target, 'helmChart');
+  async push(context: BuildContext, target: PushTarget): Promise<Descriptor> {
+    return this.vendored.push(context, target, await pushLayer(context, target, 'helmChart'));
   }
 
   /** Runs helm with nothing of the host's own settings. Answers stdout when it is asked for; a failure is the source's. */
@@ -84,6 +92,19 @@ export class HelmChart implements KindBuilder {
       return stdout ?? '';
     };
   }
+}
+
+/** `values-production.yaml` beside `values.yaml`: what the chart is meant to be installed with, too. */
+async function profilesOf(chartDir: string): Promise<string[]> {
+  return (await readdir(chartDir)).filter((name) => /^values-[\w.-]+\.ya?ml$/.test(name)).sort();
+}
+
+function outsideImages(text: string, where: string): FoundImage[] {
+  return objectsOf(text, 'rendered chart').flatMap(({ object }) =>
+    imagesOf(object)
+      .filter(({ image }) => !isPlaceholder(image))
+      .map(({ place, image }) => ({ where: `${where}${nameOf(object)} ${place}`, image })),
+  );
 }
 
 /**

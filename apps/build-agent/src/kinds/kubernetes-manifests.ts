@@ -1,22 +1,25 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ImsError, type JsonObject } from '#contracts';
-import { isImageReference, referencesOf } from '#domain';
+import { imagesOf, isImageReference, referencesOf } from '#domain';
 import { tarGzDirectory, type Descriptor } from '#oci';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
-import { assertNoExternalImages, imagesOf, nameOf, objectsOf, type KubernetesObject } from './kubernetes-objects.js';
+import { nameOf, objectsOf, type KubernetesObject } from './kubernetes-objects.js';
 import { keepLayer, pushLayer } from './packaged.js';
+import { type FoundImage, type VendoredImages } from './vendored-images.js';
 
 const invalid = (detail: string): ImsError => new ImsError('source_invalid', detail);
 
 /** Plain manifests, checked one by one, in Flux's artifact form. */
 export class KubernetesManifests implements KindBuilder {
+  constructor(private readonly vendored: VendoredImages) {}
+
   async build(context: BuildContext): Promise<JsonObject> {
     const { sourceDir, step } = context;
     // Packed first: it refuses links that leave the source, before anything is read through one.
     const layer = await tarGzDirectory(sourceDir);
     const files = (await readdir(sourceDir, { recursive: true })).filter((name) => /\.ya?ml$/.test(name)).sort();
-    const images: { where: string; image: string }[] = [];
+    const images: FoundImage[] = [];
     const references = new Set<string>();
     let manifests = 0;
     for (const file of files) {
@@ -25,6 +28,7 @@ export class KubernetesManifests implements KindBuilder {
         assertNamed(object, `${file}:${line}`);
         for (const component of componentsOf(object, `${file}:${line}`)) references.add(component);
         for (const { place, image } of imagesOf(object)) {
+          if (isImageReference(image)) continue;
           images.push({ where: `${file}:${line} ${nameOf(object)} ${place}`, image });
         }
       }
@@ -32,13 +36,13 @@ export class KubernetesManifests implements KindBuilder {
     if (manifests === 0) {
       throw invalid(`no manifest (*.yaml, *.yml) in ${step.statement.spec.source?.directory ?? 'the source'}`);
     }
-    assertNoExternalImages(images, isImageReference);
+    const vendored = await this.vendored.resolve(context, images);
     await keepLayer(context, layer, {});
-    return { manifests, references: [...references].sort() };
+    return { manifests, references: [...references].sort(), ...vendored };
   }
 
-  push(context: BuildContext, target: PushTarget): Promise<Descriptor> {
-    return pushLayer(context, target, 'kubernetesManifests');
+  async push(context: BuildContext, target: PushTarget): Promise<Descriptor> {
+    return this.vendored.push(context, target, await pushLayer(context, target, 'kubernetesManifests'));
   }
 }
 

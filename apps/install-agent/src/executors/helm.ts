@@ -1,32 +1,29 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writePrivate } from '#agent-kit';
-import { ImsError, type ErrorCode } from '#contracts';
+import { ImsError, type ErrorCode, type FieldChange } from '#contracts';
+import { type Change } from '#domain';
 import { ARTIFACT_FORM } from '#oci';
 import { type InstallAgentConfig } from '../config.js';
 import {
   type Executor,
   type ExecutorContext,
+  type HealthReport,
   type Needs,
   type Observation,
   type Plan,
   type Removal,
   type RemovalPlan,
 } from '../executor.js';
-import { contentOf, differences, removalOf } from './differences.js';
+import { changeOf, differences, removalOf, textOf } from './differences.js';
 import { Inventory } from './inventory.js';
-import { NAMESPACE_NEEDS, OBJECT_NEEDS, type Kubectl } from './kubectl.js';
-import { isWorkload } from './readiness.js';
+import { MANAGED_BY, NAMESPACE_NEEDS, OBJECT_NEEDS, type Kubectl } from './kubectl.js';
+import { healthOf, isWorkload } from './readiness.js';
 import { Troubles } from './troubles.js';
-import { nameOf, parseManifests, placeOf, type KubeObject } from './objects.js';
-
-/** A release as `helm status -o json` and a dry run show it. */
-interface Release {
-  readonly info: { readonly status: string; readonly resources?: Readonly<Record<string, readonly KubeObject[]>> };
-  readonly version: number;
-  readonly manifest: string;
-  readonly hooks?: readonly { readonly manifest: string }[];
-}
+import { renamedImages } from './helm-images.js';
+import { isKept, partsOf, same, type Annotated, type Release } from './helm-release.js';
+import { fromHere } from './manifests.js';
+import { identityOf, nameOf, placeOf, type KubeObject } from './objects.js';
 
 export const HELM_NEEDS: Needs = {
   programs: ['helm', 'kubectl'],
@@ -46,7 +43,10 @@ export const HELM_NEEDS: Needs = {
 const VALUES = 'values.json';
 const PLANNED = 'planned.json';
 const REVISION = 'revision';
+const REASONS_MAX = 50;
 const RUNS = new Set(['deployed', 'superseded']);
+/** Who sets the fields of a release. */
+const HELM_MANAGER = 'helm';
 /** What an upgrade that was cut leaves behind; helm refuses the next one because of it. */
 const PENDING = 'pending-install,pending-upgrade,pending-rollback';
 
@@ -80,21 +80,39 @@ export class HelmExecutor implements Executor {
     const pending = release?.info.status.startsWith('pending-') === true;
     const next = pending ? await this.template(context) : await this.dryRun(context);
     const wanted = partsOf(next, context);
+    for (const text of wanted.values()) fromHere(JSON.parse(text) as KubeObject, context);
     const recorded = release ? partsOf(release, context) : new Map<string, string>();
     const live = Object.values(release?.info.resources ?? {}).flatMap((objects) => objects.map(nameOf));
     // In the record and not in the cluster: somebody has removed it. Hooks come and go.
     const there = (part: string): boolean =>
       recorded.has(part) && (part.startsWith('hook ') || live.includes(part.split(' ').at(-1) ?? ''));
     const missing = [...wanted].filter(([part]) => !there(part));
-    const differing = [...wanted].filter(([part, text]) => there(part) && recorded.get(part) !== text);
-    const gone = [...recorded.keys()].filter((part) => !wanted.has(part));
+    const kept = [...wanted].filter(([part]) => there(part));
+    const moved = pending ? new Map<string, readonly FieldChange[]>() : await this.differing(context, kept);
+    const differing = kept.filter(([part, text]) => recorded.get(part) !== text || moved.has(part));
+    const gone = [...recorded].filter(([part]) => !wanted.has(part));
     const [created, updated, deleted] = [missing.length, differing.length, gone.length];
     await writePrivate(join(workDir, PLANNED), JSON.stringify([...wanted]));
     await writePrivate(join(workDir, REVISION), String(release?.version ?? 0));
     const runs = release !== undefined && RUNS.has(release.info.status);
     const changed = created + updated + deleted > 0 || !runs;
     const digest = await this.planned(context);
-    const before = differing.map(([part]) => [part, recorded.get(part)]);
+    const before = differing.map(([part]) => [part, recorded.get(part), moved.get(part) ?? null]);
+    const at = (action: Change['action'], part: string, text: string, fields?: readonly FieldChange[]): Change => {
+      const change = changeOf(action, JSON.parse(text) as KubeObject, context.namespace, fields);
+      return part.startsWith('hook ') ? { ...change, resource: `hook ${change.resource}` } : change;
+    };
+    const creations = new Map(
+      missing.map(([part, text]) => [at('create', part, text), JSON.parse(text) as KubeObject] as const),
+    );
+    const changes = [
+      ...gone.map(([part, text]) => at('delete', part, text)),
+      ...creations.keys(),
+      ...differing.map(([part, text]) => {
+        const old = JSON.parse(recorded.get(part) ?? '{}') as KubeObject;
+        return at('update', part, text, moved.get(part) ?? differences(old, JSON.parse(text) as KubeObject));
+      }),
+    ];
     return {
       changed,
       created,
@@ -103,17 +121,60 @@ export class HelmExecutor implements Executor {
       digest,
       ready: true,
       identity: context.fingerprint(
-        JSON.stringify([digest, release?.info.status, missing.map(([part]) => part), before, gone]),
+        JSON.stringify([
+          digest,
+          release?.info.status,
+          missing.map(([part]) => part),
+          before,
+          gone.map(([part]) => part),
+        ]),
       ),
       text: [
         ...(release === undefined || runs ? [] : [`the last upgrade of the release is ${release.info.status}`]),
-        ...gone.map((part) => `delete ${part}`),
-        ...missing.flatMap(([part, text]) => [`create ${part}`, contentOf(JSON.parse(text) as KubeObject)]),
-        ...differing.flatMap(([part, text]) => [
-          `change ${part}`,
-          ...differences(JSON.parse(recorded.get(part) ?? '{}') as KubeObject, JSON.parse(text) as KubeObject),
-        ]),
+        textOf(changes, creations),
       ].join('\n'),
+      changes,
+    };
+  }
+
+  /**
+   * The third side of the difference: what the cluster has, beside the record and the chart. Each value that the upgrade
+   * would set to another, by part; what others have set beside the chart's fields is none of them.
+   */
+  private async differing(
+    context: ExecutorContext,
+    parts: readonly (readonly [string, string])[],
+  ): Promise<Map<string, readonly FieldChange[]>> {
+    const objects = parts
+      .filter(([part]) => !part.startsWith('hook '))
+      .map(([part, text]) => ({ part, object: this.asHelmSends(JSON.parse(text) as Annotated, context) }));
+    const sent = objects.map(({ object }) => object);
+    const live = await this.kubectl.live(context, sent, 'plan_failed');
+    const merged = await this.kubectl.merged(context, sent, HELM_MANAGER);
+    return new Map(
+      objects.flatMap(({ part, object }) => {
+        const identity = identityOf(placeOf(object, context.namespace));
+        const [before, after] = [live.get(identity), merged.get(identity)];
+        const fields = before && after ? differences(before, after, HELM_MANAGER) : [];
+        return fields.length === 0 ? [] : [[part, fields] as const];
+      }),
+    );
+  }
+
+  /** Helm marks what it sends as the release's. */
+  private asHelmSends(object: Annotated, context: ExecutorContext): Annotated {
+    const { labels, annotations } = object.metadata;
+    return {
+      ...object,
+      metadata: {
+        ...object.metadata,
+        labels: { ...labels, [MANAGED_BY]: 'Helm' },
+        annotations: {
+          ...annotations,
+          'meta.helm.sh/release-name': this.nameOf(context),
+          'meta.helm.sh/release-namespace': context.namespace,
+        },
+      },
     };
   }
 
@@ -144,6 +205,7 @@ export class HelmExecutor implements Executor {
         ...['upgrade', '--install', this.nameOf(context), await this.chartOf(context), '-o', 'json'],
         ...['--values', join(workDir, VALUES), '--server-side=true', '--force-conflicts'],
         ...['--wait', '--wait-for-jobs', '--rollback-on-failure', '--timeout', `${seconds}s`],
+        ...(await renamedImages(context)).args,
       ],
       'apply_failed',
     );
@@ -164,19 +226,37 @@ export class HelmExecutor implements Executor {
     return { outputs: { release: this.nameOf(context), namespace: context.namespace, revision }, sensitive: [] };
   }
 
+  async health(context: ExecutorContext): Promise<HealthReport> {
+    const release = await this.release(context, 'plan_failed');
+    if (!release) return { health: 'missing', reasons: ['there is no release'] };
+    const parts = [...partsOf(release, context)].filter(([part]) => !part.startsWith('hook '));
+    const objects = parts.map(([, text]) => JSON.parse(text) as KubeObject);
+    const found = healthOf(objects, await this.kubectl.live(context, objects, 'plan_failed'), context.namespace);
+    const { status } = release.info;
+    if (RUNS.has(status)) return found;
+    const health = found.health === 'missing' ? 'missing' : status.startsWith('pending-') ? 'progressing' : 'degraded';
+    return { health, reasons: [`the release is ${status}`, ...found.reasons].slice(0, REASONS_MAX) };
+  }
+
   async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
     const release = await this.release(context, 'destroy_failed');
     const parts = release ? [...partsOf(release, context)] : [];
     const left = await new Inventory(context.stateDir).read();
+    const changes = [
+      ...parts
+        .filter(([part]) => !part.startsWith('hook '))
+        .map(([, text]) => changeOf('delete', JSON.parse(text) as KubeObject, context.namespace)),
+      ...left.map((each) => removalOf(each, context.namespace)),
+    ];
     return {
       changed: release !== undefined || left.length > 0,
       deleted: parts.filter(([part]) => !part.startsWith('hook ')).length,
       identity: context.fingerprint(JSON.stringify([release?.info.status ?? '', parts, left])),
       text: [
         release ? `uninstall release ${this.nameOf(context)}` : 'there is no release',
-        ...parts.map(([part]) => `delete ${part}`),
-        ...left.map(removalOf),
+        ...(changes.length === 0 ? [] : [textOf(changes)]),
       ].join('\n'),
+      changes,
     };
   }
 
@@ -220,13 +300,15 @@ export class HelmExecutor implements Executor {
 
   private async dryRun(context: ExecutorContext): Promise<Release> {
     const args = ['upgrade', '--install', this.nameOf(context), await this.chartOf(context), '--dry-run=server'];
+    const { args: renamed } = await renamedImages(context);
     const values = ['--values', join(context.workDir, VALUES), '-o', 'json'];
-    return JSON.parse(await this.helm(context, [...args, ...values], 'plan_failed')) as Release;
+    return JSON.parse(await this.helm(context, [...args, ...values, ...renamed], 'plan_failed')) as Release;
   }
 
   /** Without the cluster: helm makes no dry run beside a pending revision. */
   private async template(context: ExecutorContext): Promise<Release> {
-    const values = ['--values', join(context.workDir, VALUES)];
+    const { args: renamed } = await renamedImages(context);
+    const values = ['--values', join(context.workDir, VALUES), ...renamed];
     const manifest = await this.helm(
       context,
       ['template', this.nameOf(context), await this.chartOf(context), ...values],
@@ -277,6 +359,7 @@ export class HelmExecutor implements Executor {
         HELM_CACHE_HOME: home,
         HELM_CONFIG_HOME: home,
         HELM_DATA_HOME: home,
+        ...(await renamedImages(context)).env,
       },
       // Twice: a failed upgrade is rolled back, within the same time again.
       timeoutMs: (2 * this.config.READY_SECONDS + 30) * 1000,
@@ -298,29 +381,4 @@ export class HelmExecutor implements Executor {
         .slice(0, 2_000) || `helm ${args[0] ?? ''} ended with ${exitCode}`,
     );
   }
-}
-
-interface Annotated extends KubeObject {
-  readonly metadata: KubeObject['metadata'] & { readonly annotations?: Readonly<Record<string, string>> };
-}
-
-/** What a release consists of, each object as normalised text: `Kind/name`, or `hook Kind/name`. */
-function partsOf({ manifest, hooks = [] }: Release, { namespace }: ExecutorContext): Map<string, string> {
-  const texts = [manifest, ...hooks.map((hook) => hook.manifest)];
-  const objects = texts.flatMap((text) => parseManifests(text, 'the rendered chart') as Annotated[]);
-  return new Map(
-    objects.map((object) => {
-      const { annotations = {}, namespace: at = namespace } = object.metadata;
-      const hook = annotations['helm.sh/hook'] === undefined ? '' : 'hook ';
-      return [`${hook}${at === namespace ? '' : `${at} `}${nameOf(object)}`, JSON.stringify(object)];
-    }),
-  );
-}
-
-/** The chart says that the object stays when the release goes. */
-const isKept = ({ metadata: { annotations = {} } }: Annotated): boolean =>
-  annotations['helm.sh/resource-policy'] === 'keep';
-
-function same(one: ReadonlyMap<string, string>, other: ReadonlyMap<string, string>): boolean {
-  return one.size === other.size && [...one].every(([part, text]) => other.get(part) === text);
 }

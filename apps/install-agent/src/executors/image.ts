@@ -5,6 +5,7 @@ import {
   NO_PLAN,
   type Executor,
   type ExecutorContext,
+  type HealthReport,
   type Needs,
   type Observation,
   type Plan,
@@ -61,10 +62,15 @@ export class ImageExecutor implements Executor {
     return Promise.resolve({ outputs: { image: `${name}@${digest}`, repository: name, digest }, sensitive: [] });
   }
 
+  async health({ isStored }: ExecutorContext): Promise<HealthReport> {
+    if (await isStored()) return { health: 'healthy', reasons: [] };
+    return { health: 'missing', reasons: ["the image is no longer in the install's registry"] };
+  }
+
   async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
     const identity = (await known(context)) ?? '';
     const text = identity === '' ? 'nothing to remove' : `${identity} is no longer known; it stays in the registry`;
-    return { changed: identity !== '', deleted: identity === '' ? 0 : 1, identity, text, harmless: true };
+    return { changed: identity !== '', deleted: identity === '' ? 0 : 1, identity, text, changes: [], harmless: true };
   }
 
   async destroy(context: ExecutorContext): Promise<Removal> {

@@ -4,10 +4,10 @@ import { writePrivate } from '#agent-kit';
 import { type JsonValue } from '#contracts';
 import { ARTIFACT_FORM } from '#oci';
 import { type Executor, type ExecutorContext, type Needs, type Plan } from '../executor.js';
-import { contentOf, removalOf } from './differences.js';
+import { changeOf, removalOf, textOf } from './differences.js';
 import { Inventory } from './inventory.js';
 import { assertNotOfAnotherInstall, NAMESPACE_NEEDS, OBJECT_NEEDS } from './kubectl.js';
-import { nameOf, type KubeObject } from './objects.js';
+import { type KubeObject } from './objects.js';
 import { ManifestsExecutor } from './manifests.js';
 import { readinessOf } from './readiness.js';
 
@@ -49,7 +49,9 @@ export class JobExecutor extends ManifestsExecutor {
     const created = found ? 0 : 1;
     // A Job cannot be changed; one that has failed is made anew. One that still runs is only waited for.
     const updated = state === 'failed' ? 1 : 0;
-    const runs = created + updated > 0 ? items : [];
+    const { namespace: home } = context;
+    const runs = new Map((created + updated > 0 ? items : []).map((job) => [changeOf('run', job, home), job] as const));
+    const changes = [...gone.map((each) => removalOf(each, home)), ...runs.keys()];
     return {
       changed: created + updated + deleted > 0,
       created,
@@ -58,7 +60,8 @@ export class JobExecutor extends ManifestsExecutor {
       digest,
       ready: state === 'ready',
       identity: context.fingerprint(JSON.stringify([digest, created, updated, gone])),
-      text: [...gone.map(removalOf), ...runs.flatMap((job) => [`run ${nameOf(job)}`, contentOf(job)])].join('\n'),
+      text: textOf(changes, runs),
+      changes,
     };
   }
 

@@ -9,7 +9,9 @@ const OUTPUT_BYTES_MAX = 32 * 2 ** 20;
 export const MANAGED_BY = 'app.kubernetes.io/managed-by';
 export const INSTALL_LABEL = 'vendor-cloud.dev/install';
 export const COMPONENT_LABEL = 'vendor-cloud.dev/component';
-export const FIELD_MANAGER = '--field-manager=vendor-cloud';
+/** Whose fields are ours, in the cluster's own book-keeping. */
+export const FIELD_MANAGER = 'vendor-cloud';
+export const AS_US = `--field-manager=${FIELD_MANAGER}`;
 /** What somebody may have put into a namespace that he would miss. */
 const KEPT_KINDS =
   'deployments,statefulsets,daemonsets,jobs,cronjobs,pods,services,ingresses,configmaps,secrets,serviceaccounts,persistentvolumeclaims';
@@ -79,14 +81,25 @@ export class Kubectl {
   }
 
   /** Those of the objects that the cluster has, as it has them, by identity. One command a namespace. */
-  async live(
+  live(context: ExecutorContext, objects: readonly KubeObject[], code: ErrorCode): Promise<Map<string, KubeObject>> {
+    const args = ['get', '-f', '-', '--ignore-not-found', '--show-managed-fields', '-o', 'json'];
+    return this.each(context, objects, args, code);
+  }
+
+  /** What the objects, which are there, would be after a server-side apply of `manager`: asked of the cluster, nothing is changed. */
+  merged(context: ExecutorContext, objects: readonly KubeObject[], manager: string): Promise<Map<string, KubeObject>> {
+    const how = ['--server-side', '--force-conflicts', `--field-manager=${manager}`, '--dry-run=server'];
+    return this.each(context, objects, ['apply', ...how, '-f', '-', '-o', 'json'], 'plan_failed');
+  }
+
+  private async each(
     context: ExecutorContext,
     objects: readonly KubeObject[],
+    args: readonly string[],
     code: ErrorCode,
   ): Promise<Map<string, KubeObject>> {
     const found = new Map<string, KubeObject>();
     for (const [namespace, members] of byNamespace(objects, context.namespace)) {
-      const args = ['get', '-f', '-', '--ignore-not-found', '-o', 'json'];
       const { stdout } = await this.run(context, args, code, { namespace, stdin: documents(members) });
       for (const object of itemsOf(stdout)) found.set(identityOf(placeOf(object, namespace)), object);
     }
@@ -138,7 +151,7 @@ export class Kubectl {
         labels: { [MANAGED_BY]: 'vendor-cloud', [INSTALL_LABEL]: context.installId },
       },
     };
-    await this.run(context, ['apply', '--server-side', FIELD_MANAGER, '-f', '-'], 'apply_failed', {
+    await this.run(context, ['apply', '--server-side', AS_US, '-f', '-'], 'apply_failed', {
       stdin: JSON.stringify(namespace),
     });
   }

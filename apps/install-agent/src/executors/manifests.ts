@@ -2,12 +2,14 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writePrivate } from '#agent-kit';
 import { ImsError, type JsonValue } from '#contracts';
+import { mapImages, type Change } from '#domain';
 import { ARTIFACT_FORM } from '#oci';
 import { sleep } from '#platform';
 import { type InstallAgentConfig } from '../config.js';
 import {
   type Executor,
   type ExecutorContext,
+  type HealthReport,
   type Needs,
   type Observation,
   type Plan,
@@ -16,6 +18,7 @@ import {
 } from '../executor.js';
 import { Inventory } from './inventory.js';
 import {
+  AS_US,
   assertNotOfAnotherInstall,
   byNamespace,
   COMPONENT_LABEL,
@@ -27,14 +30,14 @@ import {
   OBJECT_NEEDS,
   type Kubectl,
 } from './kubectl.js';
-import { contentOf, removalOf } from './differences.js';
+import { changeOf, differences, removalOf, textOf } from './differences.js';
 import { identityOf, isGround, nameOf, parseManifests, placeOf, type KubeObject, type Placed } from './objects.js';
-import { isWorkload, readinessOf } from './readiness.js';
+import { healthOf, isWorkload, readinessOf } from './readiness.js';
 import { Troubles } from './troubles.js';
 
 const RENDERED = 'rendered.json';
 export const MANIFESTS_NEEDS: Needs = {
-  programs: ['kubectl', 'diff'],
+  programs: ['kubectl'],
   cluster: [...NAMESPACE_NEEDS, OBJECT_NEEDS],
   cloud: 'nothing',
   host: [],
@@ -70,7 +73,7 @@ export class ManifestsExecutor implements Executor {
 
   async prepare(context: ExecutorContext): Promise<void> {
     this.kubectl.environment(context);
-    const objects = (await this.objectsOf(context)).map((object) => labelled(object, context));
+    const objects = (await this.objectsOf(context)).map((object) => labelled(fromHere(object, context), context));
     const ordered = [...objects.filter(({ kind }) => isGround(kind)), ...objects.filter(({ kind }) => !isGround(kind))];
     await writePrivate(join(context.workDir, RENDERED), JSON.stringify(ordered));
   }
@@ -79,11 +82,14 @@ export class ManifestsExecutor implements Executor {
     const { items, placed, digest } = await this.rendered(context);
     const live = await this.live(context, items);
     for (const object of live.values()) assertNotOfAnotherInstall(object, context);
-    const there = items.filter((item) => live.has(identityOf(placeOf(item, context.namespace))));
-    const differing = await this.differing(context, there);
+    const { namespace: home } = context;
+    const there = items.filter((item) => live.has(identityOf(placeOf(item, home))));
+    const differing = await this.differing(context, there, live);
     const missing = items.filter((item) => !there.includes(item));
     const gone = await new Inventory(context.stateDir).obsolete(placed);
     const [created, updated, deleted] = [missing.length, differing.length, gone.length];
+    const creations = new Map(missing.map((object) => [changeOf('create', object, home), object] as const));
+    const changes = [...gone.map((each) => removalOf(each, home)), ...creations.keys(), ...differing];
     const ready = [...live.values()].every((object) => readinessOf(object).state === 'ready');
     return {
       changed: created + updated + deleted > 0,
@@ -93,11 +99,8 @@ export class ManifestsExecutor implements Executor {
       digest,
       ready,
       identity: context.fingerprint(JSON.stringify([digest, missing.map(nameOf), differing, gone])),
-      text: [
-        ...gone.map(removalOf),
-        ...missing.flatMap((object) => [`create ${nameOf(object)}`, contentOf(object)]),
-        ...differing.map((lines) => `change ${lines.join('\n  ')}`),
-      ].join('\n'),
+      text: textOf(changes, creations),
+      changes,
     };
   }
 
@@ -160,13 +163,20 @@ export class ManifestsExecutor implements Executor {
     return { outputs: { namespace: context.namespace, objects: items.map(nameOf) }, sensitive: [] };
   }
 
+  async health(context: ExecutorContext): Promise<HealthReport> {
+    const { items } = await this.rendered(context);
+    return healthOf(items, await this.live(context, items), context.namespace);
+  }
+
   async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
     const placed = await new Inventory(context.stateDir).read();
+    const changes = placed.map((each) => removalOf(each, context.namespace));
     return {
       changed: placed.length > 0,
       deleted: placed.length,
       identity: JSON.stringify(placed),
-      text: placed.map(removalOf).join('\n'),
+      text: textOf(changes),
+      changes,
     };
   }
 
@@ -230,30 +240,27 @@ export class ManifestsExecutor implements Executor {
   }
 
   /**
-   * Of each object that would be changed its name and its changed lines; kubectl shows no value of a Secret. The objects
-   * are there: kubectl cannot compare what has no namespace yet.
+   * The objects that would be changed, each value with who has set it. The cluster says itself what it would make of
+   * them: its defaults, and fields that are others', are no difference. They are there: the cluster cannot be asked
+   * about what has no namespace yet.
    */
-  private async differing(context: ExecutorContext, items: readonly KubeObject[]): Promise<string[][]> {
-    const found: string[][] = [];
-    for (const [namespace, members] of byNamespace(items, context.namespace)) {
-      const args = ['diff', '--server-side', '--force-conflicts', FIELD_MANAGER, '-f', '-'];
-      const { stdout } = await this.kubectl.run(context, args, 'plan_failed', {
-        namespace,
-        good: [0, 1],
-        stdin: documents(members),
-      });
-      for (const line of stdout.split('\n')) {
-        // `diff -u -N /tmp/LIVE-1/apps.v1.Deployment.shop.web /tmp/MERGED-2/apps.v1.Deployment.shop.web`
-        if (line.startsWith('diff ')) found.push([line.split('/').at(-1) ?? line]);
-        else if (/^[-+](?!--|\+\+)/.test(line)) found.at(-1)?.push(line);
-      }
-    }
-    return found;
+  private async differing(
+    context: ExecutorContext,
+    items: readonly KubeObject[],
+    live: ReadonlyMap<string, KubeObject>,
+  ): Promise<Change[]> {
+    const merged = await this.kubectl.merged(context, items, FIELD_MANAGER);
+    return items.flatMap((item) => {
+      const identity = identityOf(placeOf(item, context.namespace));
+      const [before, after] = [live.get(identity), merged.get(identity)];
+      const fields = before && after ? differences(before, after, FIELD_MANAGER) : [];
+      return fields.length === 0 ? [] : [changeOf('update', item, context.namespace, fields)];
+    });
   }
 
   private async put(context: ExecutorContext, items: readonly KubeObject[]): Promise<void> {
     for (const [namespace, members] of byNamespace(items, context.namespace)) {
-      const args = ['apply', '--server-side', '--force-conflicts', FIELD_MANAGER, '-f', '-'];
+      const args = ['apply', '--server-side', '--force-conflicts', AS_US, '-f', '-'];
       const { stdout } = await this.kubectl.run(context, args, 'apply_failed', {
         namespace,
         stdin: documents(members),
@@ -261,6 +268,15 @@ export class ManifestsExecutor implements Executor {
       for (const line of stdout.split('\n').filter(Boolean)) context.step.log('info', line);
     }
   }
+}
+
+/** The object with its images as the install's registry has them; `external_reference` where one would come from outside. */
+export function fromHere(object: KubeObject, { image: { host }, images }: ExecutorContext): KubeObject {
+  return mapImages(object, (name, place) => {
+    const here = images.get(name) ?? name;
+    if (here.startsWith(`${host}/`)) return here;
+    throw new ImsError('external_reference', `${nameOf(object)} ${place}: ${name}`);
+  });
 }
 
 function labelled(object: KubeObject, { installId, step }: ExecutorContext): KubeObject {

@@ -1,6 +1,12 @@
 import { parseAllDocuments } from 'yaml';
 import { ImsError } from '#contracts';
 
+/** Which fields somebody has set, as the cluster keeps it: `{"f:spec": {"f:replicas": {}}}`. */
+export interface ManagedFields {
+  readonly manager?: string;
+  readonly subresource?: string;
+  readonly fieldsV1?: Readonly<Record<string, unknown>>;
+}
 export interface KubeObject {
   readonly apiVersion: string;
   readonly kind: string;
@@ -10,6 +16,7 @@ export interface KubeObject {
     readonly uid?: string;
     readonly generation?: number;
     readonly labels?: Readonly<Record<string, string>>;
+    readonly managedFields?: readonly ManagedFields[];
   };
   readonly [key: string]: unknown;
 }
@@ -28,6 +35,12 @@ export const placeOf = (object: KubeObject, namespace: string): Placed => {
     namespace: object.metadata.namespace ?? namespace,
     reference: `${object.kind}.${version}.${group}/${object.metadata.name}`,
   };
+};
+
+/** `Kind/name` of what was put into the cluster. */
+export const resourceOf = ({ reference }: Placed): string => {
+  const [kind = '', name = ''] = reference.split('/');
+  return `${kind.split('.')[0] ?? ''}/${name}`;
 };
 
 /** The same for every version of an API, so that a manifest that moves from v1beta1 to v1 names the same object. */

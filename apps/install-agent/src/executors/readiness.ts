@@ -1,4 +1,5 @@
-import { nameOf, type KubeObject } from './objects.js';
+import { type HealthReport } from '../executor.js';
+import { identityOf, nameOf, placeOf, type KubeObject } from './objects.js';
 
 /** Whether an object does what it is for: `waiting` may still come, `failed` will not without a change. */
 export interface Readiness {
@@ -62,6 +63,48 @@ export function readinessOf(object: KubeObject): Readiness {
     atLeast(count('availableReplicas'), want, 'available') ??
     READY
   );
+}
+
+const REASONS_MAX = 50;
+const REASON_CHARS_MAX = 500;
+
+/** The health of a component's objects: the worst of theirs, and why. `live`: what of them the cluster has. */
+export function healthOf(
+  objects: readonly KubeObject[],
+  live: ReadonlyMap<string, KubeObject>,
+  namespace: string,
+): HealthReport {
+  const found = objects.map((object) => {
+    const there = live.get(identityOf(placeOf(object, namespace)));
+    if (there === undefined) return { health: 'missing' as const, reason: `${nameOf(object)} is gone` };
+    const { state, why } = conditionOf(there);
+    const health = state === 'ready' ? 'healthy' : state === 'failed' ? 'degraded' : 'progressing';
+    return { health, reason: `${nameOf(object)}: ${why}` } as const;
+  });
+  const health = WORST_FIRST.find((each) => found.some((one) => one.health === each)) ?? 'healthy';
+  const reasons = found
+    .filter((one) => one.health !== 'healthy')
+    .map(({ reason }) => reason.slice(0, REASON_CHARS_MAX));
+  return { health, reasons: reasons.slice(0, REASONS_MAX) };
+}
+const WORST_FIRST = ['missing', 'degraded', 'progressing'] as const;
+
+/** How an object does, by its kind: workloads, and what says of itself that it is not ready. */
+function conditionOf(object: KubeObject): Readiness {
+  if (isWorkload(object)) return readinessOf(object);
+  const { conditions = [], phase } = (object['status'] ?? {}) as Status & { readonly phase?: string };
+  if (object.kind === 'PersistentVolumeClaim') {
+    // A claim may wait for the pod that uses it.
+    return phase === 'Lost' ? { state: 'failed', why: 'its volume is lost' } : READY;
+  }
+  if (object.kind === 'Pod' && phase === 'Failed') return { state: 'failed', why: 'it failed' };
+  const said = (type: string, status: string): Condition | undefined =>
+    conditions.find((each) => each.type === type && each.status === status);
+  const told = ({ message, reason, type }: Condition): string => message ?? reason ?? type;
+  const stalled = said('Stalled', 'True') ?? said('NamesAccepted', 'False');
+  if (stalled) return { state: 'failed', why: told(stalled) };
+  const not = said('Ready', 'False') ?? said('Available', 'False') ?? said('Established', 'False');
+  return not ? waiting(told(not)) : READY;
 }
 
 const onDelete = (spec: Spec): boolean => spec.updateStrategy?.type === 'OnDelete';

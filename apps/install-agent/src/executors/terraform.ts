@@ -2,39 +2,22 @@ import { existsSync } from 'node:fs';
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { privateDirectory, writePrivate } from '#agent-kit';
-import { ImsError, sortedJson, type ErrorCode, type JsonObject, type JsonValue } from '#contracts';
+import { ImsError, type ErrorCode, type JsonObject, type JsonValue } from '#contracts';
 import { ARTIFACT_FORM, digestOf } from '#oci';
-import { textsOf } from '../component-store.js';
 import { type InstallAgentConfig } from '../config.js';
 import {
   NO_PLAN,
   type Executor,
   type ExecutorContext,
+  type HealthReport,
   type Needs,
   type Observation,
   type Plan,
   type Removal,
   type RemovalPlan,
 } from '../executor.js';
+import { changesOf, identityOf, secretsOf, troublesOf, type TerraformPlan } from './terraform-plan.js';
 
-interface Change {
-  readonly actions: readonly string[];
-  readonly before?: JsonValue;
-  readonly after?: JsonValue;
-  /** True where the value is sensitive, or an object or a list of the same for its parts. */
-  readonly before_sensitive?: JsonValue;
-  readonly after_sensitive?: JsonValue;
-  readonly after_unknown?: JsonValue;
-  readonly replace_paths?: JsonValue;
-}
-interface PlanJson {
-  readonly resource_changes?: readonly {
-    readonly address: string;
-    readonly deposed?: string;
-    readonly change: Change;
-  }[];
-  readonly output_changes?: Readonly<Record<string, Change>>;
-}
 type Outputs = Readonly<Record<string, { readonly sensitive: boolean; readonly value: JsonValue }>>;
 
 export const TERRAFORM_NEEDS: Needs = {
@@ -57,6 +40,10 @@ const RESUME_FILE = 'ims-resume.tfplan';
 /** What a plan says while it looks around; all else of its text shows values. */
 const PROGRESS = /: (Refreshing state|Reading|Still reading|Read complete|Preparing import)/;
 const LOCK_TIMEOUT = '-lock-timeout=10s';
+/** A probe must not stand in the way of an apply. */
+const NO_LOCK = '-lock=false';
+const REASONS_MAX = 50;
+const REASON_CHARS_MAX = 500;
 
 /**
  * Terraform with its state in the install's account (the component's directory). What is applied is the plan file,
@@ -113,6 +100,14 @@ export class TerraformExecutor implements Executor {
     };
   }
 
+  async health(context: ExecutorContext): Promise<HealthReport> {
+    const { stateDir, workDir } = context;
+    if (!existsSync(join(stateDir, STATE))) return { health: 'missing', reasons: ['there is no state'] };
+    const reasons = troublesOf(await this.show(context, join(workDir, PLAN_FILE), 'plan_failed'));
+    const told = reasons.slice(0, REASONS_MAX).map((reason) => reason.slice(0, REASON_CHARS_MAX));
+    return { health: reasons.length === 0 ? 'healthy' : 'degraded', reasons: told };
+  }
+
   async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
     const { stateDir, workDir } = context;
     if (!existsSync(join(stateDir, STATE))) return { ...NO_PLAN, text: 'there is no state' };
@@ -142,6 +137,10 @@ export class TerraformExecutor implements Executor {
     // The agent decides where state is, whatever backend the module names.
     const backend = { terraform: { backend: { local: { path: join(stateDir, STATE) } } } };
     await writeFile(join(artifactDir, 'ims_override.tf.json'), JSON.stringify(backend));
+    if (context.probe) {
+      await this.init(context);
+      return;
+    }
     const marker = join(stateDir, INITIALISED);
     const lock = { kept: join(stateDir, LOCK_FILE), used: join(artifactDir, LOCK_FILE) };
     const before = await readFile(marker, 'utf8').catch(() => undefined);
@@ -152,13 +151,22 @@ export class TerraformExecutor implements Executor {
     await rm(marker, { force: true });
     await rm(join(stateDir, DATA), { recursive: true, force: true });
     await rm(lock.kept, { force: true });
-    const init = this.initialising.then(() =>
-      this.terraform(context, ['init', '-input=false', '-no-color'], 'plan_failed'),
-    );
-    this.initialising = init.catch(() => undefined);
-    await init;
+    await this.init(context);
     if (existsSync(lock.used)) await copyFile(lock.used, lock.kept);
     await writePrivate(marker, image.digest);
+  }
+
+  private async init(context: ExecutorContext): Promise<void> {
+    const args = ['init', '-input=false', '-no-color'];
+    const init = this.initialising.then(() => this.terraform(context, args, 'plan_failed'));
+    this.initialising = init.catch(() => undefined);
+    await init;
+  }
+
+  /** A plan as JSON: every value is in it in clear. */
+  private async show(context: ExecutorContext, file: string, code: ErrorCode): Promise<TerraformPlan> {
+    const { stdout } = await this.terraform(context, ['show', '-json', '-no-color', file], code, { keep: true });
+    return JSON.parse(stdout) as TerraformPlan;
   }
 
   private async planFor(
@@ -169,7 +177,8 @@ export class TerraformExecutor implements Executor {
   ): Promise<Plan> {
     const file = join(context.workDir, name);
     const values = `-var-file=${join(context.workDir, VALUES)}`;
-    const args = ['plan', '-input=false', '-no-color', LOCK_TIMEOUT, '-detailed-exitcode', values, `-out=${file}`];
+    const lock = context.probe ? NO_LOCK : LOCK_TIMEOUT;
+    const args = ['plan', '-input=false', '-no-color', lock, '-detailed-exitcode', values, `-out=${file}`];
     // The text waits for the secrets: a module may show one in a place that it did not mark.
     const text: string[] = [];
     const logText = (): void => text.forEach((line) => context.step.log('info', line));
@@ -185,12 +194,11 @@ export class TerraformExecutor implements Executor {
     });
     const digest = digestOf(await readFile(file));
     if (exitCode === 0) return { ...NO_PLAN, digest };
-    const shown = await this.terraform(context, ['show', '-json', '-no-color', file], code, { keep: true });
-    const { resource_changes: changes = [], output_changes: outputs = {} } = JSON.parse(shown.stdout) as PlanJson;
-    for (const secret of [...changes.map(({ change }) => change), ...Object.values(outputs)].flatMap(secretsOf))
-      context.step.secrets.add(secret);
+    const plan = await this.show(context, file, code);
+    for (const secret of secretsOf(plan)) context.step.secrets.add(secret);
     logText();
-    const count = (action: string): number => changes.filter(({ change }) => change.actions.includes(action)).length;
+    const { resource_changes: resources = [] } = plan;
+    const count = (action: string): number => resources.filter(({ change }) => change.actions.includes(action)).length;
     return {
       changed: true,
       created: count('create'),
@@ -198,8 +206,9 @@ export class TerraformExecutor implements Executor {
       deleted: count('delete'),
       digest,
       ready: true,
-      identity: context.fingerprint(JSON.stringify(identityOf(changes, outputs))),
+      identity: context.fingerprint(JSON.stringify(identityOf(plan))),
       text: text.join('\n'),
+      changes: changesOf(plan),
     };
   }
 
@@ -215,7 +224,7 @@ export class TerraformExecutor implements Executor {
   }
 
   private async terraform(
-    { artifactDir, cacheDir, stateDir, step }: ExecutorContext,
+    { artifactDir, cacheDir, probe, stateDir, step, workDir }: ExecutorContext,
     args: readonly string[],
     code: ErrorCode,
     {
@@ -234,7 +243,7 @@ export class TerraformExecutor implements Executor {
       args,
       cwd: artifactDir,
       env: {
-        TF_DATA_DIR: join(stateDir, DATA),
+        TF_DATA_DIR: join(probe ? workDir : stateDir, DATA),
         TF_PLUGIN_CACHE_DIR: await privateDirectory(join(cacheDir, 'terraform-plugins')),
         TF_IN_AUTOMATION: '1',
         CHECKPOINT_DISABLE: '1',
@@ -250,37 +259,4 @@ export class TerraformExecutor implements Executor {
     if (good.includes(exitCode)) return { exitCode, stdout };
     throw new ImsError(code, errors.join('; ').slice(0, 2_000) || `terraform ${args[0] ?? ''} ended with ${exitCode}`);
   }
-}
-
-/**
- * The change itself: the plan file has times and checksums of its own in it and is another one each time. A module
- * whose values are others each time (`plantimestamp()`) has another plan each time, too.
- */
-function identityOf(
-  changes: NonNullable<PlanJson['resource_changes']>,
-  outputs: NonNullable<PlanJson['output_changes']>,
-): JsonValue {
-  const parts = ({ actions, before, after, after_unknown, replace_paths }: Change): JsonValue =>
-    sortedJson([[...actions], before ?? null, after ?? null, after_unknown ?? null, replace_paths ?? null]);
-  const real = ({ actions }: Change): boolean => actions.join() !== 'no-op';
-  return [
-    ...changes
-      .filter(({ change }) => real(change))
-      .map(({ address, deposed = '', change }): JsonValue => [address, deposed, parts(change)]),
-    ...Object.entries(outputs)
-      .filter(([, change]) => real(change))
-      .map(([name, change]): JsonValue => ['output', name, parts(change)]),
-  ].sort((one, other) => JSON.stringify(one).localeCompare(JSON.stringify(other)));
-}
-
-/** The values that a change marks as sensitive. */
-function secretsOf({ before, after, before_sensitive, after_sensitive }: Change): string[] {
-  return [...marked(before, before_sensitive), ...marked(after, after_sensitive)];
-}
-
-function marked(value: JsonValue | undefined, mask: JsonValue | undefined): string[] {
-  if (mask === true) return textsOf(value);
-  if (typeof mask !== 'object' || mask === null || typeof value !== 'object' || value === null) return [];
-  const parts = value as Readonly<Record<string, JsonValue>>;
-  return Object.entries(mask).flatMap(([key, inner]) => marked(parts[key], inner));
 }

@@ -4,6 +4,7 @@ import { type KubeObject, timestamp } from './objects.js';
 /**
  * Which images "can be pulled": always by digest; from these hosts only, where hosts are given. `any` switches the
  * policy off. This is what proves that no reference to a registry outside the install is left in a chart or manifest.
+ * Hosts, or folders of hosts (`registry.example.com/shop`).
  */
 export type AllowedImageHosts = readonly string[] | 'any';
 
@@ -14,8 +15,10 @@ function imageRefusal(image: string, allowed: AllowedImageHosts | undefined): st
   if (allowed === 'any') return undefined;
   if (!/@sha256:[0-9a-f]{64}$/.test(image)) return `image "${image}" is not named by digest`;
   const [first = ''] = image.split('/');
-  const host = image.includes('/') && /[.:]|^localhost$/.test(first) ? first : DOCKER_HUB;
-  if (allowed === undefined || allowed.includes(host)) return undefined;
+  const named = image.includes('/') && /[.:]|^localhost$/.test(first);
+  const host = named ? first : DOCKER_HUB;
+  const full = named ? image : `${DOCKER_HUB}/${image}`;
+  if (allowed === undefined || allowed.some((place) => full.startsWith(`${place}/`))) return undefined;
   return `image "${image}" comes from host ${host}, which is not allowed`;
 }
 
