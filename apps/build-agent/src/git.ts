@@ -1,5 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import semver from 'semver';
 import { type StepContext } from '#agent-kit';
 
 /** A URL without its password, and the password for those who may have it. */
@@ -56,6 +57,17 @@ function settings({ login }: GitUrl): string {
   return `${lines.join('\n')}\n`;
 }
 
+/** Before a range of versions, as `semver:^1.2`. */
+const RANGE = 'semver:';
+const TAGS_MAX_BYTES = 2 ** 20;
+const COMMIT_MAX_BYTES = 4_096;
+
+/** The tag with the newest version in the range, with or without a `v` before it; pre-releases only when the range names one. */
+function newestTag(tags: readonly string[], range: string): string | undefined {
+  const fitting = tags.filter((tag) => semver.valid(tag) !== null && semver.satisfies(tag, range));
+  return fitting.sort((one, other) => semver.rcompare(one, other))[0];
+}
+
 export interface GitOptions {
   /** Name or path of git. */
   readonly git: string;
@@ -76,7 +88,7 @@ export async function cloneAt(
   const config = `${into}.gitconfig`;
   await writeFile(config, settings(url), { mode: 0o600 });
   const said: string[] = [];
-  const git = async (args: readonly string[], keep = false): Promise<string | undefined> => {
+  const git = async (args: readonly string[], keepBytes?: number): Promise<string | undefined> => {
     const result = await step.run({
       command: options.git,
       args,
@@ -93,16 +105,24 @@ export async function cloneAt(
         said.push(line);
         return line;
       },
-      ...(keep ? { maxOutputBytes: 4_096 } : {}),
+      ...(keepBytes === undefined ? {} : { maxOutputBytes: keepBytes }),
     });
     return result.exitCode === 0 ? (result.stdout ?? '').trim() : undefined;
   };
   const clone = ['clone', '--quiet', '--no-checkout', '--template=', '--', url.shown, into];
   if ((await git(clone)) === undefined) return { fault: faultOf(said) };
+  let names = ref === 'HEAD' ? ['HEAD'] : [`refs/remotes/origin/${ref}`, `refs/tags/${ref}`, ref];
+  if (ref.startsWith(RANGE)) {
+    const tags = (await git(['-C', into, 'tag', '--list'], TAGS_MAX_BYTES)) ?? '';
+    const newest = newestTag(tags.split('\n'), ref.slice(RANGE.length));
+    if (newest === undefined) return { fault: `it has no tag that fits ${ref}` };
+    step.log('info', `${ref} is ${newest}`);
+    names = [`refs/tags/${newest}`];
+  }
   // A branch of the remote first: a tag of the same name would be a surprise to who pushes to that branch.
-  for (const name of ref === 'HEAD' ? ['HEAD'] : [`refs/remotes/origin/${ref}`, `refs/tags/${ref}`, ref]) {
+  for (const name of names) {
     const find = ['-C', into, 'rev-parse', '--quiet', '--verify', '--end-of-options', `${name}^{commit}`];
-    const commit = await git(find, true);
+    const commit = await git(find, COMMIT_MAX_BYTES);
     if (!commit) continue;
     if ((await git(['-C', into, 'checkout', '--quiet', '--detach', commit])) === undefined) {
       return { fault: faultOf(said) };

@@ -80,6 +80,16 @@ describe('checkout of a repository', () => {
     }
   });
 
+  it('takes the newest version in a range', async () => {
+    for (const tag of ['v1.2.0', '1.10.1', 'v2.0.0-rc.1', 'not-a-version']) await git('tag', tag, 'HEAD~1');
+    await git('tag', 'v1.9.0', 'HEAD');
+    const job = await checkout({ url: repository, ref: 'semver:^1.2' });
+    expect(await job.run()).toMatchObject({ commit: first });
+    expect(job.lines).toContain('semver:^1.2 is 1.10.1');
+    const none = await checkout({ url: repository, ref: 'semver:^2' });
+    expect((await none.failure()).detail).toContain('it has no tag that fits semver:^2');
+  });
+
   it.each([
     [{ ref: 'gone' }, 'ref gone: it has no branch, tag or commit gone'],
     [{ ref: '--upload-pack=touch' }, 'may not begin with -'],

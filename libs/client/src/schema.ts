@@ -1086,6 +1086,7 @@ export interface components {
             before?: string;
             hidden?: boolean;
             path: string;
+            set_by?: string;
         };
         HistoryEntry: {
             /** Format: date-time */

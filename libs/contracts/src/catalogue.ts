@@ -42,7 +42,7 @@ export type ComponentKind = (typeof COMPONENT_KINDS)[number];
 export class SourceRef {
   /** https://, ssh://, file:// URL of a git repository, or an absolute path (a git repository or a plain folder). */
   @Text(1, 500) url: string;
-  /** Branch, tag or commit; default HEAD. The commit that was built is recorded. */
+  /** Branch, tag, commit, or `semver:` and a range, which is the newest tag in it; default HEAD. What was built is recorded. */
   @Optional() @Text(1, 200) ref?: string;
   @Optional() @Text(1, 300) directory?: string;
 }
