@@ -170,7 +170,7 @@ async function filled(
     const file = join(folder, String(i));
     const stream = createWriteStream(file);
     for (let mib = 0; mib < Number(options.mib) / 8; mib++) {
-      if (!stream.write(randomBytes(MIB))) await new Promise((resolve) => stream.once('drain', resolve));
+      if (!stream.write(randomBytes(MIB))) await new Promise<void>((resolve) => stream.once('drain', () => resolve()));
     }
     await new Promise<void>((resolve) => stream.end(resolve));
     layers.push({ mediaType, file });

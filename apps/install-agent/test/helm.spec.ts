@@ -99,7 +99,7 @@ describe('a chart', () => {
 
     const again = run('apply', 'web', artifact);
     expect(await again.run()).toMatchObject({ changed: false, created: 0, updated: 0, outputs: { revision: 1 } });
-    expect(again.calls).toEqual(['helm status', 'helm upgrade']);
+    expect(again.calls).toEqual(['helm status', 'helm upgrade', 'kubectl get', 'kubectl apply']);
 
     const change = run('apply', 'web', artifact, valuesOf({ replicas: 2 }), 'blue');
     expect(await change.run()).toMatchObject({ changed: true, created: 0, updated: 2, outputs: { revision: 2 } });
@@ -159,7 +159,7 @@ describe('a chart', () => {
   it('that does not get ready is rolled back, and the failure says what it was', async () => {
     const artifact = await chart('bad', { 'a.yaml': CONFIG, 'b.yaml': DEPLOYMENT });
     await run('apply', 'bad', artifact).run();
-    world.config.READY_SECONDS = 3;
+    world.config.READY_SECONDS = 5;
     const outside = valuesOf({ image: image(`${world.registry.host}/elsewhere`) });
     const failure = await run('apply', 'bad', artifact, outside).failure();
     world.config.READY_SECONDS = 20;
