@@ -91,6 +91,10 @@ class MessagingRuntime implements OnApplicationBootstrap {
       checkHandlers(this.options.service, handlers, CONTRACTS, this.options.unhandled);
       await this.topology.ensure();
       this.#bind(connection, handlers);
+      // Ready means that the server knows the subscriptions: a call in between would find nobody.
+      await withTimeout('subscribe', DRAIN_TIMEOUT_MS, connection.flush()).catch((thrown: unknown) => {
+        log.warn({ err: thrown }, 'NATS has not confirmed the subscriptions yet');
+      });
     } catch (thrown) {
       // Nobody may be left to close it: an application context that fails to start is never handed out.
       await closeConnection(connection);
