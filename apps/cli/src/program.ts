@@ -240,6 +240,31 @@ function declare(finish: (code: number) => void): Command {
     .description('end a pull token that is not redeemed')
     .action(lazy(async () => (await agents()).revokeToken));
 
+  program.commandsGroup('Keys and audit');
+  const keys = program.command('keys').description('API keys of this vendor');
+  keys
+    .command('list', { isDefault: true })
+    .description('list them')
+    .option(...limit)
+    .action(lazy(async () => (await agents()).keys));
+  keys
+    .command('create <name>')
+    .description('make one; it is shown once, alone on stdout with -o name')
+    .requiredOption('--role <role>', 'owner, engineer, ci or read_only')
+    .option('--expires <date>', 'when it ends, e.g. 2027-01-31 (default: in 90 days)')
+    .action(lazy(async () => (await agents()).createKey));
+  keys
+    .command('revoke <id>')
+    .description('end one')
+    .action(lazy(async () => (await agents()).revokeKey));
+  program
+    .command('audit')
+    .description('who changed what, from where; refusals too')
+    .option('--actor <actor>', 'of one key: key:<id>')
+    .option('--action <action>', 'of one kind, e.g. createDeployment')
+    .option(...limit)
+    .action(lazy(async () => (await agents()).audit));
+
   program.commandsGroup('More');
   program
     .command('open')

@@ -45,6 +45,7 @@ export class CatalogueController {
     path: '/v1/apps',
     summary: 'Create an app.',
     access: 'vendor',
+    needs: 'ship',
     body: NewApp,
     reply: App,
     status: 201,
@@ -85,6 +86,7 @@ export class CatalogueController {
     path: '/v1/apps/{app_id}/components',
     summary: 'Add a component to an app.',
     access: 'vendor',
+    needs: 'ship',
     body: NewComponent,
     reply: Component,
     status: 201,
@@ -125,6 +127,7 @@ export class CatalogueController {
     path: '/v1/components/{component_id}',
     summary: 'Replace the specification of a component. Later releases have it; those that exist do not change.',
     access: 'vendor',
+    needs: 'ship',
     body: ComponentSpec,
     reply: Component,
     status: 200,
@@ -133,7 +136,8 @@ export class CatalogueController {
   })
   async updateComponent(ask: Ask<ComponentSpec>): Promise<Component> {
     const ref = { vendor_id: ask.vendorId, component_id: ask.id('component') };
-    const etag = etagOf(await this.bus.call(getComponent, ref));
+    ask.before = await this.bus.call(getComponent, ref);
+    const etag = etagOf(ask.before);
     if (!listsEtag(ask.ifMatch, etag)) throw new ImsError('precondition_failed');
     // The scheduler compares once more under its row lock: between the reading above and the change may be another.
     return this.bus.call(updateComponent, { ...ref, spec: ask.body, if_match: etag });
@@ -144,6 +148,7 @@ export class CatalogueController {
     path: '/v1/apps/{app_id}/builds',
     summary: 'Build components (default: all) from their sources.',
     access: 'vendor',
+    needs: 'ship',
     body: NewBuilds,
     reply: BuildPage,
     status: 202,
@@ -184,6 +189,7 @@ export class CatalogueController {
     path: '/v1/apps/{app_id}/releases',
     summary: 'Make a release of the newest successful build of each component.',
     access: 'vendor',
+    needs: 'ship',
     body: NewRelease,
     reply: Release,
     status: 201,

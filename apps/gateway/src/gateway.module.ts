@@ -6,6 +6,7 @@ import { PersistenceModule } from '#persistence';
 import { startService, tlsFiles } from '#platform';
 import { AccessGuard } from './access/access.guard.js';
 import { ApiKeys } from './access/api-keys.js';
+import { Audit } from './access/audit.js';
 import { EnrolmentTokens } from './access/enrolment-tokens.js';
 import { CatalogueController } from './catalogue.controller.js';
 import { GatewayConfig } from './config.js';
@@ -17,6 +18,7 @@ import { ApiDocument, EntranceController } from './entrance.controller.js';
 import { InstallsController } from './installs.controller.js';
 import { JobsController } from './jobs.controller.js';
 import { ObserveController } from './observe.controller.js';
+import { KeysController } from './keys.controller.js';
 import { JobLogs } from './live/job-logs.js';
 import { Wakeups } from './live/wakeups.js';
 import { MIGRATIONS } from './migrations.js';
@@ -35,6 +37,7 @@ const CONTROLLERS: Type[] = [
   JobsController,
   SessionController,
   ObserveController,
+  KeysController,
 ];
 
 @Module({})
@@ -55,6 +58,7 @@ class GatewayModule {
       providers: [
         { provide: GatewayConfig, useValue: config },
         ApiKeys,
+        Audit,
         EnrolmentTokens,
         Idempotency,
         Wakeups,

@@ -51,6 +51,7 @@ export class InstallsController {
     path: '/v1/installs',
     summary: 'Create an install of an app: one customer’s copy, with its inputs and its agent identity.',
     access: 'vendor',
+    needs: 'ship',
     body: NewInstall,
     reply: Install,
     status: 201,

@@ -129,6 +129,7 @@ export class JobsController {
     path: '/v1/jobs/{job_id}/cancel',
     summary: 'Cancel a job. A running one ends when its agent has proven that its processes are gone.',
     access: 'vendor',
+    needs: 'ship',
     body: CancelRequest,
     reply: Job,
     status: 202,

@@ -57,4 +57,53 @@ class PageSessions1700000000002 implements MigrationInterface {
   }
 }
 
-export const MIGRATIONS = [KeysAndIdempotency1700000000001, PageSessions1700000000002];
+/** Roles and ends of keys, and the audit (access/audit.ts), which nobody may change or shorten. */
+class RolesAndAudit1700000000003 implements MigrationInterface {
+  readonly name = 'RolesAndAudit1700000000003';
+
+  async up(runner: QueryRunner): Promise<void> {
+    // Keys that were there before roles had every right.
+    await runner.query(`
+      ALTER TABLE api_keys
+        ADD COLUMN name text NOT NULL DEFAULT 'first key',
+        ADD COLUMN role text NOT NULL DEFAULT 'owner',
+        ADD COLUMN created_by text NOT NULL DEFAULT 'operator',
+        ADD COLUMN expires_at timestamptz,
+        ADD COLUMN last_used_at timestamptz`);
+    await runner.query(`
+      CREATE TABLE audit (
+        id text PRIMARY KEY,
+        vendor_id text NOT NULL,
+        at timestamptz NOT NULL DEFAULT now(),
+        actor text NOT NULL,
+        action text NOT NULL,
+        method text NOT NULL,
+        path text NOT NULL,
+        status integer NOT NULL,
+        code text,
+        request_id text NOT NULL,
+        ip text NOT NULL,
+        user_agent text,
+        request jsonb,
+        before jsonb,
+        after jsonb
+      )`);
+    await runner.query('CREATE INDEX audit_vendor ON audit (vendor_id, id DESC)');
+    await runner.query(`
+      CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$`);
+    await runner.query(`
+      CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+      FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE audit');
+    await runner.query('DROP FUNCTION audit_is_append_only');
+    await runner.query(`
+      ALTER TABLE api_keys DROP COLUMN name, DROP COLUMN role, DROP COLUMN created_by, DROP COLUMN expires_at,
+        DROP COLUMN last_used_at`);
+  }
+}
+
+export const MIGRATIONS = [KeysAndIdempotency1700000000001, PageSessions1700000000002, RolesAndAudit1700000000003];

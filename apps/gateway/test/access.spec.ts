@@ -3,6 +3,7 @@ import { Client } from 'pg';
 import { getVendor, listApps, newId, type IdKind, type KeyId } from '#contracts';
 import { freshDatabase, startNats } from '#stack';
 import { mintApiKey } from '../src/access/api-key.js';
+import { mayDo, rightOf } from '../src/access/roles.js';
 import { paramsOf, ROUTES, type DeclaredRoute } from '../src/edge/routes.js';
 import { OPERATOR_KEY, type Gateway } from './harness.js';
 import { startWorld, type World } from './world.js';
@@ -23,6 +24,8 @@ const BODIES: Record<string, object> = {
   cancelJob: {},
   resumeJob: {},
   signIn: { code: 'c'.repeat(43) },
+  createScopedApiKey: { name: 'pipeline', role: 'ci' },
+  setRetention: { log_days: 30 },
 };
 const pathOf = (route: DeclaredRoute): string =>
   paramsOf(route.path).reduce<string>(
@@ -172,6 +175,74 @@ describe('who may call what', () => {
       expect((await signIn({ api_key: OPERATOR_KEY })).status).toBe(401);
       expect((await signIn({})).status).toBe(422);
     });
+  });
+
+  const makeKey = async (body: object, key = vendorKey) =>
+    gateway.send<{ id: string; api_key: string; expires_at: string }>('POST', '/v1/api-keys', { key, body });
+
+  for (const role of ['engineer', 'ci', 'read_only'] as const) {
+    it(`a key of the role ${role} gets exactly what its rights give, on every route`, async () => {
+      const { body: made } = await makeKey({ name: `for ${role}`, role });
+      for (const route of ROUTES.filter(({ access }) => access === 'vendor')) {
+        const { status, body } = await send(route, made.api_key);
+        const refused = status === 403 && body['code'] === 'forbidden';
+        expect([title(route), refused]).toEqual([title(route), !mayDo(role, rightOf(route))]);
+      }
+    });
+  }
+
+  it('leaves to look what only looks, and keys to their owner', () => {
+    const needing = (right: string) => ROUTES.filter((route) => route.access === 'vendor' && rightOf(route) === right);
+    expect(needing('administer').map(({ handler }) => handler)).toEqual(['createScopedApiKey', 'revokeApiKey']);
+    expect(
+      needing('read')
+        .filter(({ method }) => method !== 'GET')
+        .map(({ handler }) => handler),
+    ).toEqual(['createSignInLink']);
+    expect(mayDo('owner', 'administer')).toBe(true);
+  });
+
+  it('a key ends by itself or by its owner, and another vendor cannot see it', async () => {
+    const past = await makeKey({ name: 'late', role: 'ci', expires_at: '2020-01-01T00:00:00Z' });
+    expect(past.status).toBe(422);
+    const { body: made } = await makeKey({ name: 'short', role: 'read_only' });
+    expect(Date.parse(made.expires_at) - Date.now()).toBeGreaterThan(89 * 86_400_000);
+    expect((await gateway.send('GET', '/v1/api-keys', { key: made.api_key })).status).toBe(200);
+    const other = await gateway.keyFor(newId('vendor'));
+    expect((await gateway.send('GET', `/v1/api-keys/${made.id}`, { key: other })).status).toBe(404);
+    expect((await gateway.send('POST', `/v1/api-keys/${made.id}/revoke`, { key: other })).status).toBe(404);
+    expect((await gateway.send('POST', `/v1/api-keys/${made.id}/revoke`, { key: vendorKey })).status).toBe(200);
+    expect((await gateway.send('GET', '/v1/api-keys', { key: made.api_key })).status).toBe(401);
+    const { body: brief } = await makeKey({ name: 'brief', role: 'read_only' });
+    await sql(world.databaseUrl, 'UPDATE gateway.api_keys SET expires_at = now() WHERE id = $1', [brief.id]);
+    expect((await gateway.send('GET', '/v1/api-keys', { key: brief.api_key })).status).toBe(401);
+  });
+
+  it('records who did what from where, refusals too, for its own vendor alone, and nobody can change it', async () => {
+    const { body: made } = await makeKey({ name: 'watched', role: 'read_only' });
+    const refused = await gateway.send('POST', '/v1/apps', { key: made.api_key, body: { name: 'shop' } });
+    const records = await gateway.send<{ data: Record<string, unknown>[]; next_cursor?: string }>(
+      'GET',
+      '/v1/audit?limit=2',
+      { key: vendorKey },
+    );
+    expect(records.body.data[0]).toMatchObject({
+      action: 'createApp',
+      actor: `key:${made.id}`,
+      status: 403,
+      code: 'forbidden',
+      ip: '127.0.0.1',
+      request: { name: 'shop' },
+      request_id: refused.headers.get('x-request-id'),
+    });
+    expect(records.body.data[1]).toMatchObject({ action: 'createScopedApiKey', status: 201 });
+    expect(JSON.stringify(records.body)).not.toContain(made.api_key);
+    expect(records.body.next_cursor).toBeDefined();
+    const other = await gateway.send('GET', '/v1/audit', { key: await gateway.keyFor(newId('vendor')) });
+    expect(other.body).toEqual({ data: [] });
+    for (const text of ['UPDATE gateway.audit SET actor = $1', 'DELETE FROM gateway.audit WHERE actor <> $1']) {
+      await expect(sql(world.databaseUrl, text, ['x'])).rejects.toThrow(/append-only/);
+    }
   });
 
   it('keeps no secret of a key in the database', async () => {

@@ -14,6 +14,7 @@ export const ID_PREFIX = {
   token: 'tok',
   event: 'evt',
   key: 'key',
+  audit: 'aud',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIX;
@@ -32,6 +33,7 @@ export type AgentId = Id<'agent'>;
 export type TokenId = Id<'token'>;
 export type EventId = Id<'event'>;
 export type KeyId = Id<'key'>;
+export type AuditId = Id<'audit'>;
 
 /** A new id: typed prefix + UUIDv7 in base32 (the TypeID specification), so ids sort by creation time. */
 export function newId<K extends IdKind>(kind: K): Id<K> {

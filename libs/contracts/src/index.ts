@@ -17,6 +17,7 @@ export {
   type TokenId,
   type EventId,
   type KeyId,
+  type AuditId,
 } from './ids.js';
 export {
   ERRORS,

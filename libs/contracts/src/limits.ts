@@ -56,6 +56,8 @@ export const LIMITS = {
   /** A sign-in at the web page: a working day. */
   sessionMs: 12 * 60 * 60_000,
   signInCodeMs: 10 * 60_000,
+  /** A key that a vendor makes for itself, unless it says otherwise. The first one, of sign-up, does not end. */
+  apiKeyMs: 90 * 24 * 60 * 60_000,
   idempotencyMs: 24 * 60 * 60_000,
   /** Messages are refused by NATS above 1 MiB; leave room for headers. */
   messageBytes: 1_000_000,

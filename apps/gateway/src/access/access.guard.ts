@@ -5,7 +5,9 @@ import { GatewayConfig } from '../config.js';
 import { keepCaller, type Caller } from '../edge/ask.js';
 import { routeOf } from '../edge/routes.js';
 import { ApiKeys } from './api-keys.js';
+import { Audit } from './audit.js';
 import { readApiKey, sameSecret, sha256 } from './api-key.js';
+import { mayDo, rightOf } from './roles.js';
 
 /** Proves who calls, and that this route is for such a caller. One place for all routes. */
 @Injectable()
@@ -14,18 +16,21 @@ export class AccessGuard implements CanActivate {
 
   constructor(
     private readonly keys: ApiKeys,
+    private readonly audit: Audit,
     @Inject(GatewayConfig) config: GatewayConfig,
   ) {
     this.operatorHash = sha256(config.OPERATOR_KEY);
   }
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    const { access } = routeOf(context);
+    const route = routeOf(context);
+    const { access } = route;
     if (access === 'public') {
       keepCaller(context, { kind: 'public' });
       return true;
     }
-    const caller = await this.identify(context.switchToHttp().getRequest<FastifyRequest>().headers.authorization);
+    const request = context.switchToHttp().getRequest<FastifyRequest>();
+    const caller = await this.identify(request.headers.authorization);
     if (caller.kind !== access) {
       throw new ImsError(
         'forbidden',
@@ -33,6 +38,11 @@ export class AccessGuard implements CanActivate {
           ? 'this needs the key of the operator, not a vendor’s'
           : 'this needs a vendor’s API key, not the operator’s',
       );
+    }
+    const right = rightOf(route);
+    if (caller.kind === 'vendor' && !mayDo(caller.role, right)) {
+      await this.audit.record(request, { caller, action: route.handler, status: 403, code: 'forbidden' });
+      throw new ImsError('forbidden', `a key of the role ${caller.role} may not ${right}`);
     }
     keepCaller(context, caller);
     return true;
@@ -48,8 +58,9 @@ export class AccessGuard implements CanActivate {
     if (key === undefined) {
       throw new ImsError('unauthenticated', 'this is not an API key, or a part of it is missing: copy all of it');
     }
-    const vendorId = await this.keys.vendorOf(key.id, key.secret);
-    if (vendorId === undefined) throw new ImsError('unauthenticated', 'the API key is not known or has been revoked');
-    return { kind: 'vendor', vendorId, keyId: key.id };
+    const holder = await this.keys.holderOf(key.id, key.secret);
+    if (holder === undefined)
+      throw new ImsError('unauthenticated', 'the API key is not known, has ended or was revoked');
+    return { kind: 'vendor', ...holder, keyId: key.id };
   }
 }

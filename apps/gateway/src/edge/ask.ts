@@ -1,16 +1,19 @@
 import { type ExecutionContext } from '@nestjs/common';
 import { type FastifyRequest } from 'fastify';
 import { ID_PREFIX, ImsError, isId, newId, type Id, type IdKind, type KeyId, type VendorId } from '#contracts';
+import { type Role } from '../access/roles.js';
 
 /** Who calls, proven by the guard. */
 export type Caller =
-  | { readonly kind: 'vendor'; readonly vendorId: VendorId; readonly keyId: KeyId }
+  | { readonly kind: 'vendor'; readonly vendorId: VendorId; readonly keyId: KeyId; readonly role: Role }
   | { readonly kind: 'operator' }
   | { readonly kind: 'public' };
 
 /** One request as a handler sees it. */
 export class Ask<B extends object = object, Q extends object = object> {
   #idSuffix: (() => string) | undefined;
+  /** What a change replaces, for the audit; set by the handler that reads it anyway. */
+  before: object | undefined;
 
   constructor(
     readonly caller: Caller,

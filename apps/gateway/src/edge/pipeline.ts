@@ -7,9 +7,10 @@ import {
 } from '@nestjs/common';
 import { type FastifyReply, type FastifyRequest } from 'fastify';
 import { from, lastValueFrom, type Observable } from 'rxjs';
-import { etagOf, ImsError, Page } from '#contracts';
+import { etagOf, ImsError, Page, type VendorAccount } from '#contracts';
 import { currentContext, newContext, runInContext } from '#platform';
 import { Ask, callerOf, keepAsk, type Caller } from './ask.js';
+import { Audit, type Deed } from '../access/audit.js';
 import { Idempotency, type Answer } from './idempotency.js';
 import { listsEtag, parseBody, parseQuery, preferredWaitMs } from './read-request.js';
 import { routeOf, type DeclaredRoute } from './routes.js';
@@ -23,7 +24,10 @@ const single = (value: string | string[] | undefined): string | undefined => (Ar
  */
 @Injectable()
 export class Pipeline implements NestInterceptor {
-  constructor(private readonly idempotency: Idempotency) {}
+  constructor(
+    private readonly idempotency: Idempotency,
+    private readonly audit: Audit,
+  ) {}
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const actor = actorOf(callerOf(context));
@@ -41,7 +45,7 @@ export class Pipeline implements NestInterceptor {
 
     const key = single(request.headers['idempotency-key']);
     const work = async (): Promise<Answer | StreamableFile> => {
-      const body = await lastValueFrom(next.handle() as Observable<object>);
+      const body = await this.done(route, ask, request, next);
       if (body instanceof StreamableFile) return body;
       const location = route.location?.(body, ask.params);
       return { status: route.status, body, ...(location === undefined ? {} : { location }) };
@@ -72,6 +76,30 @@ export class Pipeline implements NestInterceptor {
     });
     if (replayed) reply.header('idempotency-replayed', 'true');
     return dress(route, request, reply, answer);
+  }
+
+  /** What the handler answers; a change, made or refused, is in the audit before its answer goes out. */
+  private async done(route: DeclaredRoute, ask: Ask, request: FastifyRequest, next: CallHandler): Promise<object> {
+    const { caller } = ask;
+    const tell = async (outcome: Pick<Deed, 'status' | 'code' | 'after' | 'vendorId'>): Promise<void> => {
+      if (route.method === 'GET' || caller.kind === 'public') return;
+      const before = ask.before === undefined ? {} : { before: ask.before };
+      await this.audit.record(request, { caller, action: route.handler, ...before, ...outcome });
+    };
+    try {
+      const body = await lastValueFrom(next.handle() as Observable<object>);
+      const vendorId = ask.params['vendor_id'] ?? (body as Partial<VendorAccount>).vendor?.id;
+      await tell({
+        status: route.status,
+        ...(route.secret === true || body instanceof StreamableFile ? {} : { after: body }),
+        ...(vendorId === undefined ? {} : { vendorId }),
+      });
+      return body;
+    } catch (error) {
+      const { code, entry } = ImsError.of(error);
+      await tell({ status: entry.status, code });
+      throw error;
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import { type ExecutionContext } from '@nestjs/common';
 import { type Class } from '#contracts';
+import { type Right } from '../access/roles.js';
 
 /** Who may call: the operator of this IMS, a vendor by its API key (and only on its own things), or anybody. */
 type Access = 'operator' | 'vendor' | 'public';
@@ -11,6 +12,8 @@ export interface RouteOptions<B extends object = object, Q extends object = obje
   readonly path: `/${string}`;
   readonly summary: string;
   readonly access: Access;
+  /** For access `vendor`: the right that the key’s role must give; by default `read` for a GET, else `operate`. */
+  readonly needs?: Right;
   /** Parsed strictly: an unknown field is refused by its pointer. Without a class the body must be empty. */
   readonly body?: Class<B>;
   /** Parsed strictly from the query string; numbers and flags are converted by their declared type. */

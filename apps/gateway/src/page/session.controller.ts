@@ -60,9 +60,9 @@ export class SessionController {
     const apiKey = given ?? (await this.sessions.redeem(code ?? ''));
     if (apiKey === undefined) throw new ImsError('unauthenticated', 'this sign-in link was used before, or is too old');
     const key = readApiKey(apiKey.trim());
-    const vendorId = key === undefined ? undefined : await this.keys.vendorOf(key.id, key.secret);
-    if (vendorId === undefined) throw new ImsError('unauthenticated', 'this is not an API key that is in use');
-    const vendor = await this.bus.call(getVendor, { vendor_id: vendorId });
+    const holder = key === undefined ? undefined : await this.keys.holderOf(key.id, key.secret);
+    if (holder === undefined) throw new ImsError('unauthenticated', 'this is not an API key that is in use');
+    const vendor = await this.bus.call(getVendor, { vendor_id: holder.vendorId });
     const { token, expiresAt } = await this.sessions.open('session', apiKey.trim());
     ask.setHeader('set-cookie', cookieOf(this.config.PUBLIC_URL, token, expiresAt));
     return { vendor, expires_at: expiresAt.toISOString() };
@@ -103,6 +103,8 @@ export class SessionController {
     path: '/v1/sign-in-links',
     summary: 'A link that opens the web page signed in with the key of this request. It works once, for a few minutes.',
     access: 'vendor',
+    // The link gives no more than the key that asks has already.
+    needs: 'read',
     reply: SignInLink,
     status: 201,
     secret: true,
