@@ -11,9 +11,12 @@ import {
   getInstall,
   getPullToken,
   Install,
+  FleetPage,
+  FleetQuery,
   InstallPage,
   listAgents,
   listHistory,
+  listFleet,
   listInstalls,
   listPullTokens,
   listVitals,
@@ -72,6 +75,19 @@ export class InstallsController {
   })
   listInstalls(ask: Ask<object, PageQuery>): Promise<InstallPage> {
     return this.bus.call(listInstalls, { vendor_id: ask.vendorId, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/fleet',
+    summary: 'Every install at a glance, newest first: version, health, last contact. Searchable.',
+    access: 'vendor',
+    query: FleetQuery,
+    reply: FleetPage,
+    status: 200,
+  })
+  listFleet(ask: Ask<object, FleetQuery>): Promise<FleetPage> {
+    return this.bus.call(listFleet, { vendor_id: ask.vendorId, ...ask.query });
   }
 
   @Route({

@@ -25,6 +25,7 @@ import { Statements } from './engine/statements.js';
 import { Sweep } from './engine/sweep.js';
 import { Transitions } from './engine/transitions.js';
 import { Deployments } from './installs/deployments.js';
+import { Fleet } from './installs/fleet.js';
 import { Installs } from './installs/installs.js';
 import { MIGRATIONS } from './schema.js';
 
@@ -41,7 +42,7 @@ class Relay implements OnApplicationBootstrap {
   }
 }
 
-const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Deployments];
+const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Fleet, Deployments];
 const AGENTS = [AgentIdentity, Enrolments, Agents, Presence, Revocations];
 const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Plans, Sweep, Census];
 

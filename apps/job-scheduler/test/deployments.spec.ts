@@ -6,7 +6,11 @@ import {
   updateComponent,
   etagOf,
   getComponent,
+  listFleet,
+  newId,
   type Deployment,
+  type FleetInstall,
+  type ListFleet,
 } from '#contracts';
 import { findChainBreak, eventOfRow } from '#persistence';
 import { freshDatabase, startNats } from '#stack';
@@ -167,6 +171,47 @@ describe('a deployment of three components', () => {
     // What may be there is removed, what never was is not.
     const teardown = await world.deploy(two, install);
     expect([...(await world.jobs(two, teardown)).keys()].toSorted()).toEqual(['destroy:a', 'destroy:other']);
+  });
+});
+
+describe('the fleet', () => {
+  it('shows every install once, by pages, in one word each, and finds them', async () => {
+    const shop = await world.shop({ a: {} });
+    const vendor_id = shop.vendor;
+    const all = async (query: Partial<ListFleet>): Promise<FleetInstall[]> => {
+      const rows: FleetInstall[] = [];
+      for (let cursor: string | undefined; ;) {
+        const page = await world.gateway.call(listFleet, { vendor_id, limit: 2, ...query, ...(cursor && { cursor }) });
+        rows.push(...page.data);
+        cursor = page.next_cursor;
+        if (cursor === undefined) return rows;
+      }
+    };
+    const release = await world.release(shop, '7.0.0');
+    const { install: there, agent } = await world.install(shop, 'there');
+    const deployment = await world.deploy(shop, there, release);
+    await agent.work([...(await world.jobs(shop, deployment)).values()].map(({ id }) => id));
+    await world.deployment(shop, deployment.id, 'succeeded');
+    await world.release(shop, '7.1.0');
+    for (const name of ['empty', 'fifty-1', 'fifty-2']) await world.bareInstall(shop, name);
+    const { install: busy } = await world.bareInstall(shop, 'busy');
+    await world.deploy(shop, busy, release);
+
+    const rows = await all({});
+    expect(rows.map(({ name, health, version, behind }) => [name, health, version, behind])).toEqual([
+      ['busy', 'deploying', undefined, 0],
+      ['fifty-2', 'absent', undefined, 0],
+      ['fifty-1', 'absent', undefined, 0],
+      ['empty', 'absent', undefined, 0],
+      ['there', 'healthy', '7.0.0', 1],
+    ]);
+    const found = async (query: Partial<ListFleet>) => (await all(query)).map(({ name }) => name);
+    expect(await found({ q: 'FIFTY' })).toEqual(['fifty-2', 'fifty-1']);
+    expect(await found({ q: '7.0' })).toEqual(['there']);
+    expect(await found({ q: there.id })).toEqual(['there']);
+    expect(await found({ q: '%' })).toEqual([]);
+    expect(await found({ health: 'absent', q: 'e' })).toEqual(['empty']);
+    expect(await found({ app_id: newId('app') })).toEqual([]);
   });
 });
 

@@ -1,4 +1,5 @@
 import * as catalogue from './catalogue.js';
+import * as fleet from './fleet.js';
 import * as installs from './installs.js';
 import * as jobs from './jobs.js';
 import { type AnyContract } from './message.js';
@@ -11,6 +12,13 @@ const isContract = (value: unknown): value is AnyContract =>
   typeof value === 'object' && value !== null && 'subject' in value && 'body' in value && 'type' in value;
 
 /** Every message there is. Permissions, consumers, boot checks and the reference page follow from this list. */
-export const CONTRACTS: readonly AnyContract[] = [catalogue, installs, jobs, observe, plans, tokens, telemetry].flatMap(
-  (room) => Object.values(room).filter(isContract),
-);
+export const CONTRACTS: readonly AnyContract[] = [
+  catalogue,
+  installs,
+  fleet,
+  jobs,
+  observe,
+  plans,
+  tokens,
+  telemetry,
+].flatMap((room) => Object.values(room).filter(isContract));
