@@ -53,6 +53,7 @@ export default tseslint.config(
   {
     files: [
       '**/config.ts',
+      '**/vite.config.ts',
       'apps/*/src/main.ts',
       'libs/stack/**/*.ts',
       'test/**/*.ts',

@@ -7,7 +7,7 @@ import { PROJECT_ROOT, requireTool, ToolMissing } from '#stack';
 import { AGENT_TOOLS, startBuildAgent, startCustomer, type Customer } from './agents.js';
 import { startPlatform, type Platform } from './platform.js';
 import { jobMs, toolSpans, transferSpans, unionMs, type JobHistory } from './progress.js';
-import { RestProblem } from './rest.js';
+import { RestProblem, type RestClient } from './rest.js';
 import { screen } from './screen.js';
 import {
   buildAll,
@@ -66,6 +66,7 @@ async function bringTools(): Promise<void> {
 }
 
 interface Outcome {
+  readonly rest: RestClient;
   readonly succeeded: boolean;
   readonly installId: string;
   readonly deploymentId: string;
@@ -122,7 +123,7 @@ async function runMainJob(
     `\n  deployment ${deployment.status} in ${screen.seconds(wallMs)}: ${screen.seconds(toolMs)} in terraform and kubectl, ` +
       `${transferMs} ms copying between registries, ${Math.max(0, wallMs - toolMs - transferMs)} ms orchestration`,
   );
-  return { succeeded: deployment.status === 'succeeded', installId: install.id, deploymentId: deployment.id };
+  return { rest, succeeded: deployment.status === 'succeeded', installId: install.id, deploymentId: deployment.id };
 }
 
 function report(release: Release, builds: readonly JobHistory[], histories: readonly JobHistory[]): void {
@@ -151,9 +152,12 @@ function report(release: Release, builds: readonly JobHistory[], histories: read
   );
 }
 
-function whereToLook(platform: Platform, { installId, deploymentId }: Outcome): void {
+async function whereToLook(platform: Platform, { rest, installId, deploymentId }: Outcome): Promise<void> {
   const key = join(platform.dir, 'keys', 'api-key-acme');
+  const { url } = await rest.post<{ url: string }>('/v1/sign-in-links');
   screen.title('Where to look next');
+  screen.note(`The web page; this link signs you in once, later the API key does:`);
+  screen.command(url);
   screen.note(`REST ${platform.gatewayUrl}/v1, described at ${platform.gatewayUrl}/openapi.json`);
   screen.note(`The vendor's API key is in ${key}; try:`);
   screen.command(`export IMS=${platform.gatewayUrl} IMS_API_KEY=$(cat ${key})`);
@@ -193,7 +197,7 @@ async function main(): Promise<number> {
     stoppers.unshift(platform);
     const outcome = await Promise.race([runMainJob(platform, customers, stoppers), interruption.then(() => undefined)]);
     if (!outcome) return 130;
-    whereToLook(platform, outcome);
+    await whereToLook(platform, outcome);
     if (flags.exit !== true) {
       screen.note('\n  Everything stays up until Ctrl-C. Remove it all: npm run demo -- down');
       await interruption;

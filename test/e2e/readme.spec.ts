@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '#stack';
+import { walkPage } from './page.js';
 
 /** The blocks of the README that a newcomer types with the demo up, as one script. */
 function byHand(): string {
@@ -73,6 +74,12 @@ describe('README', () => {
       expect(lines.at(-2)).toBe('succeeded');
       expect(hand.output).toMatch(/deployment\.succeeded[\s\S]*job\.granted[\s\S]*deployment\.created/);
       expect(hand.code).toBe(0);
+
+      const { gateway } = JSON.parse(readFileSync(join(home, '.demo/ports.json'), 'utf8')) as { gateway: number };
+      const key = readFileSync(join(home, '.demo/keys/api-key-acme'), 'utf8').trim();
+      const page = await walkPage(`http://127.0.0.1:${gateway}`, key);
+      expect(page.faults).toEqual([]);
+      if (page.done) expect(page.visited).toHaveLength(18);
     } finally {
       demo.child.kill('SIGINT');
     }

@@ -398,6 +398,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/fleet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every install at a glance, newest first: version, health, last contact. Searchable. */
+        get: operations["listFleet"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/installs": {
         parameters: {
             query?: never;
@@ -1183,6 +1200,26 @@ export interface components {
             hidden?: boolean;
             path: string;
             set_by?: string;
+        };
+        FleetInstall: {
+            agent_id: string;
+            app_id: string;
+            app_name: string;
+            behind: number;
+            /** @enum {string} */
+            health: "deploying" | "failed" | "absent" | "unknown" | "healthy";
+            id: string;
+            /** Format: date-time */
+            last_seen_at?: string;
+            name: string;
+            /** @enum {string} */
+            presence: "never_enrolled" | "online" | "offline" | "revoked";
+            release_id?: string;
+            version?: string;
+        };
+        FleetPage: {
+            data: components["schemas"]["FleetInstall"][];
+            next_cursor?: string;
         };
         HistoryEntry: {
             /** Format: date-time */
@@ -2775,6 +2812,43 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EventPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listFleet: {
+        parameters: {
+            query?: {
+                app_id?: string;
+                cursor?: string;
+                health?: "deploying" | "failed" | "absent" | "unknown" | "healthy";
+                limit?: number;
+                q?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FleetPage"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */

@@ -294,15 +294,7 @@ export {
   revokePullToken,
 } from './tokens.js';
 export { mintEnrolmentToken, readEnrolmentToken, verifierOf } from './enrolment-tokens.js';
-export {
-  FLEET_HEALTHS,
-  FleetInstall,
-  FleetQuery,
-  ListFleet,
-  FleetPage,
-  listFleet,
-  type FleetHealth,
-} from './fleet.js';
+export { FLEET_HEALTHS, FleetInstall, FleetQuery, ListFleet, FleetPage, listFleet, type FleetHealth } from './fleet.js';
 export {
   LOG_LEVELS,
   LogText,

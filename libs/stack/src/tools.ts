@@ -29,7 +29,8 @@ export type ToolName =
   | 'skopeo'
   | 'oras'
   | 'crane'
-  | 'cosign';
+  | 'cosign'
+  | 'chromium';
 
 export interface Tool {
   readonly name: ToolName;
@@ -166,6 +167,14 @@ const TOOLS: Readonly<Record<ToolName, Recipe>> = {
     versionArgs: ['version'],
     sources: [deb('sid', 'cosign', 'usr/bin/cosign'), deb('trixie', 'cosign', 'usr/bin/cosign')],
     hint: 'install cosign (https://docs.sigstore.dev/cosign/system_config/installation) and put it on PATH',
+  },
+  // For the tests of the web page.
+  chromium: {
+    onPath: ['chromium', 'chromium-browser', 'google-chrome'],
+    versionArgs: ['--version', '--no-sandbox'],
+    sources: [],
+    install: ['chromium'],
+    hint: 'run: sudo apt-get install --no-install-recommends chromium',
   },
 };
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { type FastifyRequest } from 'fastify';
@@ -30,9 +30,8 @@ const policyOf = (nonce: string): string =>
  */
 export async function servePage(app: NestFastifyApplication, dir: string): Promise<void> {
   const file = join(dir, 'index.html');
-  const html = existsSync(file) ? readFileSync(file, 'utf8') : '';
   // The source of the page has an index.html too; only a built one refers to assets.
-  if (!html.includes('/assets/')) {
+  if (!(await readFile(file, 'utf8').catch(() => '')).includes('/assets/')) {
     createLogger('page').warn({ dir }, 'the web page is not built: only the API is served');
     return;
   }
@@ -50,13 +49,12 @@ export async function servePage(app: NestFastifyApplication, dir: string): Promi
   app
     .getHttpAdapter()
     .getInstance()
-    .addHook('onRequest', (request, reply, done) => {
-      if (!isVisit(request)) {
-        done();
-        return;
-      }
+    .addHook('onRequest', async (request, reply) => {
+      if (!isVisit(request)) return;
+      // Read at each visit: a page that was built anew names other assets.
+      const html = await readFile(file, 'utf8');
       const nonce = randomBytes(16).toString('base64');
-      void reply
+      return reply
         .headers({
           'content-security-policy': policyOf(nonce),
           'cache-control': 'no-store',
