@@ -73,6 +73,8 @@ const traceOf = ({ traceparent }: Grant): RequestContext => newContext(undefined
 export class JobLoop {
   private readonly held = new Map<string, Held>();
   private readonly claiming = new Set<JobId>();
+  /** The attempt of a job that this process has stopped without a word: its lease was over, or nearly. */
+  private readonly givenUp = new Map<JobId, number>();
   private readonly handlers: ReadonlyMap<JobKind, JobHandler>;
   private readonly leases: Leases;
   private readonly intake = new AbortController();
@@ -227,6 +229,10 @@ export class JobLoop {
         return;
       }
       offer.done();
+      // The scheduler has not noticed yet that the lease ended, and takes this claim for one whose reply was lost. To
+      // call it a replay would fail the job; the next attempt is granted when this one counts as lost.
+      if (this.givenUp.get(jobId) === grant.attempt) return;
+      this.givenUp.delete(jobId);
       if (this.held.has(keyOf(jobId, grant.attempt))) return;
       await runInContext(traceOf(grant), () => this.begin(jobId, grant, sentAt));
     } finally {
@@ -357,6 +363,7 @@ export class JobLoop {
 
   /** Another's now: nothing is said. */
   private async drop(held: Held): Promise<void> {
+    this.givenUp.set(held.jobId, held.attempt);
     held.reports.abandon();
     this.options.shipper.of(held.jobId, held.attempt).end();
     await this.forget(held);

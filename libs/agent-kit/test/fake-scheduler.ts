@@ -140,9 +140,9 @@ export class FakeScheduler {
     return id;
   }
 
-  async offerAgain(id: JobId): Promise<void> {
+  async offerAgain(id: JobId, state: FakeJob['state'] = 'offered'): Promise<void> {
     const { agentId } = this.agent;
-    this.job(id).state = 'offered';
+    this.job(id).state = state;
     await ensureAgentConsumer(this.connection, agentId, this.slots);
     const parts = { shard: shardOf(agentId), agent: agentId, job: id };
     await this.bus.publish(jobOffer, parts, { job_id: id, kind: 'apply' }, newId('event'));

@@ -210,12 +210,18 @@ describe('a lease that is not renewed', () => {
     expect(scheduler.resultOf(job)).toBeUndefined();
     // Whether the start was still reported is a matter of milliseconds; an end never is.
     expect(scheduler.stepsOf(job).filter((step) => step !== 'first:started')).toEqual([]);
+    // An offer that comes before the scheduler has noticed brings the same grant again: no word about that either.
+    const claims = scheduler.claims.length;
+    await scheduler.offerAgain(job, 'running');
+    await waitFor(() => scheduler.claims.length > claims);
     // It is offered again, and this time it may.
     scheduler.muteRenewals = false;
     await scheduler.offerAgain(job);
     await waitFor(() => scheduler.job(job).attempt === 2);
     scheduler.cancel(job, { force: true });
     await waitFor(() => scheduler.resultOf(job)?.attempt === 2);
+    const told = scheduler.results.filter(({ job_id }) => job_id === job);
+    expect(told.map(({ attempt }) => attempt)).toEqual(told.map(() => 2));
   });
 
   it('also when the agent is stopped (SIGSTOP) and cannot do it', async () => {
