@@ -88,13 +88,15 @@ export class Sweep implements OnApplicationBootstrap {
       const job = free.length > 0 ? await lockJob(tx, id) : undefined;
       if (!job) return undefined;
       // Locked, since a renewal does not lock the job: it either came before, or finds the lease gone.
-      const [lease] = await tx.query<{ attempt: number }>(
-        'SELECT attempt FROM leases WHERE job_id = $1 AND until <= clock_timestamp() FOR UPDATE',
+      const [lease] = await tx.query<{ attempt: number; until: Date }>(
+        'SELECT attempt, until FROM leases WHERE job_id = $1 AND until <= clock_timestamp() FOR UPDATE',
         [id],
       );
       if (!lease) return undefined;
       const event = { type: 'lease_ended', attempt: lease.attempt } as const;
-      const decision = this.transitions.apply(change, job, event, { actor: SCHEDULER });
+      // With the fact: who looks for effects of a lost attempt after its lease has to know when that ended.
+      const data = { lease_until: lease.until.toISOString() };
+      const decision = this.transitions.apply(change, job, event, { actor: SCHEDULER, data });
       return 'refusal' in decision ? undefined : { attempt: lease.attempt, agent: job.agent_id };
     });
   }
