@@ -92,6 +92,7 @@ function build() {
       'apps',
       'libs',
       'deploy',
+      'test',
       '-d',
       'dist',
       '--config-file',
@@ -268,6 +269,20 @@ async function demoIsUp() {
   }
 }
 
+/** A program of ours, from a fresh build. */
+function ownProgram(main, args) {
+  build();
+  const node = ['--enable-source-maps', join(ROOT, 'dist', main), ...args];
+  return forward(spawn(process.execPath, node, { cwd: ROOT, stdio: 'inherit' }));
+}
+
+/** A command of deploy/operations. Not built anew: the demo may be running from what is there. */
+function operation(name, args) {
+  const main = join(ROOT, 'dist/deploy/operations', `${name}.js`);
+  if (!existsSync(main)) build();
+  return forward(spawn(process.execPath, [main, ...args], { cwd: ROOT, stdio: 'inherit' }));
+}
+
 const COMMANDS = {
   build,
   check: () => (build(), check()),
@@ -295,24 +310,14 @@ const COMMANDS = {
     process.env.LONG_LOG_LINES = args[0] === '--lines' ? args[1] : '100000';
     await runTests(['--runInBand', 'test/e2e/faults', '-t', 'a long log']);
   },
+  /** Jobs over dozens of agents while everything is killed, paused and cut off; then the checker. */
+  'test:faults': (args) => ownProgram('test/faults/main.js', args),
+  /** The rules of the job engine in virtual time, with faults. */
+  simulate: (args) => ownProgram('test/simulation/main.js', args),
   /** A benchmark of test/bench by its name. */
-  bench: ([name, ...args]) => {
-    build();
-    const swc = ['test/bench', '-d', 'dist', '--config-file', '.swcrc', '--quiet'];
-    must('build of the benchmarks', join(BIN, 'swc'), swc);
-    return forward(
-      spawn(process.execPath, ['--enable-source-maps', join(ROOT, `dist/test/bench/${name}.js`), ...args], {
-        cwd: ROOT,
-        stdio: 'inherit',
-      }),
-    );
-  },
-  'verify-events': (args) => {
-    // Not built anew: the demo may be running from what is there.
-    const main = join(ROOT, 'dist/deploy/operations/verify-events.js');
-    if (!existsSync(main)) build();
-    return forward(spawn(process.execPath, [main, ...args], { cwd: ROOT, stdio: 'inherit' }));
-  },
+  bench: ([name, ...args]) => ownProgram(`test/bench/${name}.js`, args),
+  'verify-events': (args) => operation('verify-events', args),
+  'check-history': (args) => operation('check-history', args),
   keys: (args) => (
     build(),
     forward(spawn(process.execPath, ['dist/deploy/nats/main.js', ...args], { cwd: ROOT, stdio: 'inherit' }))

@@ -7,6 +7,7 @@ const SECONDS = {
   'test/e2e/drills.spec.ts': 110,
   'test/e2e/story.spec.ts': 100,
   'test/e2e/readme.spec.ts': 80,
+  'test/faults/faults.spec.ts': 60,
   'apps/install-agent/test/kubernetes.spec.ts': 70,
   'test/e2e/isolation.spec.ts': 55,
   'test/races/redemption.spec.ts': 50,

@@ -11,6 +11,8 @@ export class SchedulerConfig {
   @EnvSecret() NATS_SEED: string;
   /** PEM of the private CA of the NATS servers. */
   @EnvText({ optional: true }) NATS_CA_FILE?: string;
+  /** Copies of each stream: 3 in a cluster of NATS servers. Unset: 1 for a new stream, an existing one keeps what it has. */
+  @EnvInt({ optional: true, min: 1, max: 5 }) NATS_STREAM_REPLICAS?: number;
   /** `gateway=U…,job-scheduler=U…,registry-token=U…`: public halves of NATS_SEED of the services whose calls count. */
   @EnvText({ optional: true }) CALLER_KEYS?: string;
   /** A user of the system account that may restate the account below, and do nothing else. */

@@ -66,6 +66,7 @@ export class SchedulerModule {
           seed: config.NATS_SEED,
           ...(config.NATS_CA_FILE === undefined ? {} : { caFile: config.NATS_CA_FILE }),
           callerKeys: config.CALLER_KEYS,
+          ...(config.NATS_STREAM_REPLICAS === undefined ? {} : { replicas: config.NATS_STREAM_REPLICAS }),
         }),
       ],
       providers: [{ provide: SchedulerConfig, useValue: config }, Relay, ...CATALOGUE, ...AGENTS, ...ENGINE],

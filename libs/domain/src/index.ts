@@ -67,10 +67,4 @@ export {
 } from './plans.js';
 export { traceOfJob } from './trace.js';
 export { checkHistory, WHOLE_ATTEMPT } from './history-rules.js';
-export {
-  type Effect,
-  type History,
-  type JobAttempt,
-  type RuleName,
-  type RuleReport,
-} from './history.js';
+export { type Effect, type History, type JobAttempt, type RuleName, type RuleReport } from './history.js';

@@ -13,7 +13,7 @@ export {
 } from './tools.js';
 export { IMS_DATABASE, startPostgres, type PostgresOptions, type PostgresServer } from './postgres.js';
 export { freshDatabase, type FreshDatabase } from './test-postgres.js';
-export { natsAuthConfig, startNats, type NatsOptions, type NatsServer } from './nats.js';
+export { natsAuthConfig, startNats, startNatsCluster, type NatsOptions, type NatsServer } from './nats.js';
 export { agentTags, natsIdentities, type NatsCreds, type NatsKeys } from './nats-identities.js';
 export { startRegistry, type RegistryAuth, type RegistryOptions, type RegistryServer } from './registry.js';
 export { startService, type RunningService, type ServiceOptions } from './service.js';

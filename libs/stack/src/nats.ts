@@ -15,8 +15,17 @@ export interface NatsOptions extends ToolOptions {
   readonly websocketPort?: number;
   /** Both listeners speak TLS, and nothing else. */
   readonly tls?: Certificates;
+  /** One of a cluster: its name, its port for the others, and where they are. Keys are those of the cluster. */
+  readonly member?: NatsMember;
   /** Prints every protocol line to the log. Shows payloads; for a debugging hour only. */
   readonly trace?: boolean;
+}
+
+export interface NatsMember {
+  readonly name: string;
+  readonly port: number;
+  readonly routes: readonly string[];
+  readonly keysDir: string;
 }
 
 export interface NatsServer extends Omit<NatsIdentities, 'operatorJwt' | 'preload' | 'accountStatement'> {
@@ -59,9 +68,12 @@ ${Object.entries(ids.preload)
 const tlsBlock = ({ certFile, keyFile }: Certificates): string =>
   `{ cert_file: ${quoted(certFile)}, key_file: ${quoted(keyFile)}, timeout: 10 }`;
 
+const clusterBlock = ({ port, routes }: NatsMember): string =>
+  `cluster { name: ims, listen: "127.0.0.1:${port}", routes: [${routes.map(quoted).join(', ')}] }\n`;
+
 function configText(options: NatsOptions, ports: Ports, ids: NatsIdentities): string {
-  const { tls } = options;
-  return `server_name: ims
+  const { tls, member } = options;
+  return `server_name: ${member?.name ?? 'ims'}
 listen: "127.0.0.1:${ports.client}"
 http: "127.0.0.1:${ports.monitor}"
 max_payload: 1MB
@@ -75,7 +87,7 @@ ${options.trace === true ? 'debug: true\ntrace: true\n' : ''}${natsAuthConfig(id
   max_file_store: 256GB
   max_memory_store: 256MB
 }
-${tls === undefined ? '' : `tls ${tlsBlock(tls)}\n`}${
+${member === undefined ? '' : clusterBlock(member)}${tls === undefined ? '' : `tls ${tlsBlock(tls)}\n`}${
     ports.websocket === undefined
       ? ''
       : `websocket { listen: "127.0.0.1:${ports.websocket}", ${tls === undefined ? 'no_tls: true' : `tls ${tlsBlock(tls)}`} }\n`
@@ -108,7 +120,7 @@ export async function startNats(options: NatsOptions): Promise<NatsServer> {
     websocket: options.websocket === true ? (options.websocketPort ?? (await freePort())) : undefined,
   });
 
-  let ids = await natsIdentities(dir);
+  let ids = await natsIdentities(options.member?.keysDir ?? dir);
   let ports = await choosePorts();
   const configure = (): Promise<void> => writeFile(configFile, configText(options, ports, ids), { mode: 0o600 });
   for (let attempt = 1; ; attempt++) {
@@ -141,10 +153,29 @@ export async function startNats(options: NatsOptions): Promise<NatsServer> {
     kill: server.kill,
     restart: async () => {
       await server.stop();
-      // Otherwise the preloaded statement would be older than a revocation that was pushed meanwhile.
-      ids = await natsIdentities(dir);
-      await configure();
+      // Otherwise the preloaded statement would be older than a revocation that was pushed meanwhile. The members of a
+      // cluster learn it from one another.
+      if (options.member === undefined) {
+        ids = await natsIdentities(dir);
+        await configure();
+      }
       await server.start();
     },
   };
+}
+
+/** Servers of one cluster, with the same identities: streams of three replicas survive the loss of one. */
+export async function startNatsCluster(options: {
+  readonly dir: string;
+  readonly size: number;
+}): Promise<NatsServer[]> {
+  const { dir, size } = options;
+  // Made once, before the members look for them at the same time.
+  await natsIdentities(dir);
+  const ports: number[] = [];
+  while (ports.length < size) ports.push(await freePort());
+  const routes = ports.map((port) => `nats://127.0.0.1:${port}`);
+  const members = ports.map((port, i) => ({ name: `ims-${i}`, port, routes, keysDir: dir }));
+  // Each is ready only when the cluster has chosen a leader, so they start together.
+  return Promise.all(members.map((member) => startNats({ dir: join(dir, member.name), member })));
 }

@@ -76,7 +76,8 @@ async function initialise(
     await run(initdb, [...args, ...locale, ...sync], {
       ...user,
       env: { PATH: '/usr/bin:/bin', TZ: 'UTC' },
-      timeout: 60_000,
+      // 1.5 s on a quiet machine, over a minute on one that is very busy.
+      timeout: 240_000,
     });
   } catch (error) {
     throw new StartError('initdb failed', (error as { stderr?: string }).stderr ?? String(error));
