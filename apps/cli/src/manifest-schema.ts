@@ -160,13 +160,36 @@ export const MANIFEST_SCHEMA = {
           "enum": [
             "string",
             "number",
-            "boolean"
+            "boolean",
+            "list",
+            "enum",
+            "secret"
           ]
         },
         "required": {
           "type": "boolean"
         },
         "default": {},
+        "values": {
+          "items": {
+            "type": "string",
+            "maxLength": 200
+          },
+          "type": "array",
+          "maxItems": 100
+        },
+        "pattern": {
+          "type": "string",
+          "minLength": 1,
+          "maxLength": 200
+        },
+        "set_by": {
+          "type": "string",
+          "enum": [
+            "vendor",
+            "customer"
+          ]
+        },
         "description": {
           "type": "string",
           "minLength": 0,

@@ -2,6 +2,8 @@ import { Controller } from '@nestjs/common';
 import {
   App,
   AppPage,
+  AppSettings,
+  BadRelease,
   Build,
   BuildPage,
   Component,
@@ -21,6 +23,7 @@ import {
   listBuilds,
   listComponents,
   listReleases,
+  markRelease,
   NewApp,
   NewBuilds,
   NewComponent,
@@ -28,6 +31,7 @@ import {
   PageQuery,
   Release,
   ReleasePage,
+  updateApp,
   updateComponent,
 } from '#contracts';
 import { Bus } from '#messaging';
@@ -79,6 +83,24 @@ export class CatalogueController {
   })
   getApp(ask: Ask): Promise<App> {
     return this.bus.call(getApp, { vendor_id: ask.vendorId, app_id: ask.id('app') });
+  }
+
+  @Route({
+    method: 'PUT',
+    path: '/v1/apps/{app_id}',
+    summary: 'Replace the settings of an app. Installs take changed inputs with their next deployment.',
+    access: 'vendor',
+    body: AppSettings,
+    reply: App,
+    status: 200,
+    etag: true,
+    ifMatch: true,
+  })
+  async updateApp(ask: Ask<AppSettings>): Promise<App> {
+    const ref = { vendor_id: ask.vendorId, app_id: ask.id('app') };
+    const etag = etagOf(await this.bus.call(getApp, ref));
+    if (!listsEtag(ask.ifMatch, etag)) throw new ImsError('precondition_failed');
+    return this.bus.call(updateApp, { ...ref, settings: ask.body, if_match: etag });
   }
 
   @Route({
@@ -223,5 +245,30 @@ export class CatalogueController {
   })
   getRelease(ask: Ask): Promise<Release> {
     return this.bus.call(getRelease, { vendor_id: ask.vendorId, release_id: ask.id('release') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/releases/{release_id}/mark-bad',
+    summary: 'Deploy this release nowhere any more; channels go back to the one before, rollouts of it stop.',
+    access: 'vendor',
+    body: BadRelease,
+    reply: Release,
+    status: 200,
+  })
+  markBad(ask: Ask<BadRelease>): Promise<Release> {
+    return this.bus.call(markRelease, { vendor_id: ask.vendorId, release_id: ask.id('release'), bad: ask.body });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/releases/{release_id}/mark-good',
+    summary: 'Take the mark back.',
+    access: 'vendor',
+    reply: Release,
+    status: 200,
+  })
+  markGood(ask: Ask): Promise<Release> {
+    return this.bus.call(markRelease, { vendor_id: ask.vendorId, release_id: ask.id('release') });
   }
 }

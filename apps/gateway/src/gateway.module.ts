@@ -26,6 +26,7 @@ import { acceptSessions } from './page/cookie.js';
 import { servePage } from './page/files.js';
 import { SessionController } from './page/session.controller.js';
 import { Sessions } from './page/sessions.js';
+import { RolloutsController } from './rollouts.controller.js';
 import { VendorsController } from './vendors.controller.js';
 
 const CONTROLLERS: Type[] = [
@@ -34,6 +35,7 @@ const CONTROLLERS: Type[] = [
   CatalogueController,
   InstallsController,
   DeploymentsController,
+  RolloutsController,
   JobsController,
   SessionController,
   ObserveController,

@@ -2,18 +2,31 @@ import { Controller } from '@nestjs/common';
 import {
   Agent,
   AgentPage,
+  ComponentStatePage,
   createInstall,
+  Deprovision,
+  deprovisionInstall,
   Enrolment,
   EnrolmentToken,
   EnrolRequest,
+  etagOf,
   EventPage,
   getAgent,
   getInstall,
   getPullToken,
+  ImsError,
   Install,
   FleetPage,
   FleetQuery,
   InstallPage,
+  InstallSettings,
+  JobPage,
+  listComponentStates,
+  listObservations,
+  ObservationPage,
+  observeInstall,
+  Optional,
+  Text,
   listAgents,
   listHistory,
   listFleet,
@@ -29,12 +42,18 @@ import {
   Envelope,
   Welcome,
   revokePullToken,
+  updateInstall,
   VitalsPage,
 } from '#contracts';
 import { Bus } from '#messaging';
 import { EnrolmentTokens } from './access/enrolment-tokens.js';
 import { type Ask } from './edge/ask.js';
+import { listsEtag } from './edge/read-request.js';
 import { Route } from './edge/route.js';
+
+class ObservationQuery extends PageQuery {
+  @Optional() @Text(1, 40) component?: string;
+}
 
 /** Installs, what is known of them, and the agents (of installs and of the vendor) with their enrolment. */
 @Controller()
@@ -101,6 +120,76 @@ export class InstallsController {
   })
   getInstall(ask: Ask): Promise<Install> {
     return this.install(ask);
+  }
+
+  @Route({
+    method: 'PUT',
+    path: '/v1/installs/{install_id}',
+    summary: 'Replace the settings of an install. New inputs reach it with its next deployment.',
+    access: 'vendor',
+    body: InstallSettings,
+    reply: Install,
+    status: 200,
+    etag: true,
+    ifMatch: true,
+  })
+  async updateInstall(ask: Ask<InstallSettings>): Promise<Install> {
+    const now = await this.install(ask);
+    if (!listsEtag(ask.ifMatch, etagOf(now))) throw new ImsError('precondition_failed');
+    const ref = { vendor_id: ask.vendorId, install_id: now.id };
+    return this.bus.call(updateInstall, { ...ref, settings: ask.body, if_match: etagOf(now) });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/installs/{install_id}/deprovision',
+    summary: 'Give up an install whose agent is gone: marked, its leftovers listed, the agent’s identity revoked.',
+    access: 'vendor',
+    body: Deprovision,
+    reply: Install,
+    status: 200,
+  })
+  deprovisionInstall(ask: Ask<Deprovision>): Promise<Install> {
+    const ref = { vendor_id: ask.vendorId, install_id: ask.id('install') };
+    return this.bus.call(deprovisionInstall, { ...ref, deprovision: ask.body });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/installs/{install_id}/observe',
+    summary: 'Look for drift now: a probe of each component that is there. It changes nothing.',
+    access: 'vendor',
+    reply: JobPage,
+    status: 202,
+  })
+  observeInstall(ask: Ask): Promise<JobPage> {
+    return this.bus.call(observeInstall, { vendor_id: ask.vendorId, install_id: ask.id('install') });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/installs/{install_id}/components',
+    summary: 'Components of an install with their health, and what differs from what was deployed.',
+    access: 'vendor',
+    reply: ComponentStatePage,
+    status: 200,
+  })
+  listInstallComponents(ask: Ask): Promise<ComponentStatePage> {
+    return this.bus.call(listComponentStates, { vendor_id: ask.vendorId, install_id: ask.id('install') });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/installs/{install_id}/observations',
+    summary: 'Health and drift over time, newest first: each line is a change.',
+    access: 'vendor',
+    query: ObservationQuery,
+    reply: ObservationPage,
+    status: 200,
+  })
+  listObservations(ask: Ask<object, ObservationQuery>): Promise<ObservationPage> {
+    const ref = { vendor_id: ask.vendorId, install_id: ask.id('install') };
+    return this.bus.call(listObservations, { ...ref, ...ask.query });
   }
 
   @Route({

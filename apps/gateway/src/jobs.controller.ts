@@ -6,12 +6,16 @@ import {
   EventPage,
   Flag,
   getJob,
+  decidePlanOfJob,
+  etagOf,
   getPlan,
+  ImsError,
   IdOf,
   Job,
   JOB_STATUSES,
   JobPage,
   JobPlan,
+  PlanNote,
   listAttempts,
   listHistory,
   listJobs,
@@ -28,7 +32,7 @@ import {
 } from '#contracts';
 import { Bus } from '#messaging';
 import { type Ask } from './edge/ask.js';
-import { negotiate } from './edge/read-request.js';
+import { listsEtag, negotiate } from './edge/read-request.js';
 import { Route } from './edge/route.js';
 import { LOG_TYPES } from './live/log-formats.js';
 import { isFinal, JobLogs } from './live/job-logs.js';
@@ -108,6 +112,41 @@ export class JobsController {
   })
   getJobPlan(ask: Ask): Promise<JobPlan> {
     return this.bus.call(getPlan, { vendor_id: ask.vendorId, job_id: ask.id('job') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/jobs/{job_id}/plan/approve',
+    summary: 'Say yes to the plan that a job waits with. If-Match: the ETag of the plan that was read.',
+    access: 'vendor',
+    body: PlanNote,
+    reply: JobPlan,
+    status: 200,
+    ifMatch: true,
+  })
+  approvePlan(ask: Ask<PlanNote>): Promise<JobPlan> {
+    return this.decidePlan(ask, 'approved');
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/jobs/{job_id}/plan/reject',
+    summary: 'Say no to the plan that a job waits with: the job fails. If-Match: the ETag of the plan that was read.',
+    access: 'vendor',
+    body: PlanNote,
+    reply: JobPlan,
+    status: 200,
+    ifMatch: true,
+  })
+  rejectPlan(ask: Ask<PlanNote>): Promise<JobPlan> {
+    return this.decidePlan(ask, 'rejected');
+  }
+
+  private async decidePlan(ask: Ask<PlanNote>, decision: 'approved' | 'rejected'): Promise<JobPlan> {
+    const ref = { vendor_id: ask.vendorId, job_id: ask.id('job') };
+    const plan = await this.bus.call(getPlan, ref);
+    if (!listsEtag(ask.ifMatch, etagOf(plan))) throw new ImsError('precondition_failed', 'this is another plan by now');
+    return this.bus.call(decidePlanOfJob, { ...ref, ...ask.body, digest: plan.digest, decision });
   }
 
   @Route({

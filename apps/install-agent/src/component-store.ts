@@ -3,8 +3,9 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assertPrivate, privateDirectory, writePrivate } from '#agent-kit';
-import { type JsonObject, type JsonValue } from '#contracts';
+import { type InputDeclaration, type JsonObject, type JsonValue } from '#contracts';
 import { type ReferenceScope } from '#domain';
+import { CustomerInputs } from './customer-inputs.js';
 import { HighWater } from './high-water.js';
 
 /** What this agent knows of a component that it provisioned. It stays in the customer's account, sensitive outputs too. */
@@ -22,10 +23,14 @@ const SECRET_CHARS_MIN = 4;
 /** The components of the install, one directory each (mode 0700), for state and for what executors keep. */
 export class ComponentStore {
   readonly highWater: HighWater;
+  private readonly customerInputs: CustomerInputs;
+  /** Secrets of the customer that templates were given: an output that holds one is sensitive. */
+  private readonly given = new Set<string>();
   private key: Promise<Buffer> | undefined;
 
   constructor(private readonly stateDir: string) {
     this.highWater = new HighWater(stateDir);
+    this.customerInputs = new CustomerInputs(stateDir);
   }
 
   /** The component's own directory, made when it is not there. */
@@ -65,7 +70,15 @@ export class ComponentStore {
   /** The values that must be in no log, whichever component prints them. */
   async secrets(): Promise<string[]> {
     const all = await this.all();
-    return all.flatMap(([, { outputs, sensitive }]) => sensitive.flatMap((key) => textsOf(outputs[key])));
+    const own = all.flatMap(([, { outputs, sensitive }]) => sensitive.flatMap((key) => textsOf(outputs[key])));
+    return [...own, ...this.given];
+  }
+
+  /** What the customer gives for these inputs; its secrets count from now on. Throws `missing_input`. */
+  async customerValues(declared: readonly InputDeclaration[]): Promise<JsonObject> {
+    const { values, secrets } = await this.customerInputs.resolve(declared);
+    for (const secret of secrets) this.given.add(secret);
+    return values;
   }
 
   /** Answers digests under a key that this store makes once and keeps (`digest-key`, mode 0600). */

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { privateDirectory, writePrivate } from '#agent-kit';
 import { ImsError, type JobStatement, type StatementRelease } from '#contracts';
+import { compareReleases } from '#domain';
 
 /** The newest that was begun for one component. */
 interface Mark {
@@ -37,7 +38,7 @@ export class HighWater {
     }
     // A teardown names the release that it takes away.
     if (kind === 'destroy' || rollback === true || mark.release === undefined) return;
-    if (release === undefined || Date.parse(release.created_at) < Date.parse(mark.release.created_at)) {
+    if (release === undefined || compareReleases(release, mark.release) < 0) {
       const asked = release === undefined ? 'a job without a release' : `release ${release.version}`;
       throw new ImsError(
         'release_downgraded',

@@ -84,7 +84,8 @@ export class Provisioning {
 
   async contextOf(step: StepContext): Promise<ExecutorContext> {
     const { statement, workspace } = step;
-    const { component, install_id: id = '', install_name: name = '', inputs = {} } = statement;
+    const { component, install_id: id = '', install_name: name = '', customer_inputs = [] } = statement;
+    const inputs = { ...statement.inputs, ...(await this.store.customerValues(customer_inputs)) };
     for (const secret of await this.store.secrets()) step.secrets.add(secret);
     const scope = { components: await this.store.outputs(), install: { id, name, inputs } };
     const digest = statement.artifact?.digest ?? '';

@@ -24,9 +24,14 @@ import { Results } from './engine/results.js';
 import { Statements } from './engine/statements.js';
 import { Sweep } from './engine/sweep.js';
 import { Transitions } from './engine/transitions.js';
+import { Deprovision } from './installs/deprovision.js';
+import { Drift } from './installs/drift.js';
 import { Deployments } from './installs/deployments.js';
 import { Fleet } from './installs/fleet.js';
 import { Installs } from './installs/installs.js';
+import { Advance } from './rollouts/advance.js';
+import { Channels } from './rollouts/channels.js';
+import { Rollouts } from './rollouts/rollouts.js';
 import { MIGRATIONS } from './schema.js';
 
 /** Publishes what transactions have left in the outbox, also those of an earlier process. */
@@ -43,6 +48,7 @@ class Relay implements OnApplicationBootstrap {
 }
 
 const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Fleet, Deployments];
+const ROLLOUTS = [Channels, Rollouts, Advance, Drift, Deprovision];
 const AGENTS = [AgentIdentity, Enrolments, Agents, Presence, Revocations];
 const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Plans, Sweep, Census];
 
@@ -69,7 +75,14 @@ export class SchedulerModule {
           ...(config.NATS_STREAM_REPLICAS === undefined ? {} : { replicas: config.NATS_STREAM_REPLICAS }),
         }),
       ],
-      providers: [{ provide: SchedulerConfig, useValue: config }, Relay, ...CATALOGUE, ...AGENTS, ...ENGINE],
+      providers: [
+        { provide: SchedulerConfig, useValue: config },
+        Relay,
+        ...CATALOGUE,
+        ...AGENTS,
+        ...ENGINE,
+        ...ROLLOUTS,
+      ],
     };
   }
 }

@@ -1,6 +1,12 @@
 import { type MigrationInterface, type QueryRunner } from 'typeorm';
 import { JobHolds1700000000020, JobPlans1700000000040, JobTraces1700000000045 } from './engine/schema.js';
-import { Rollbacks1700000000030 } from './installs/schema.js';
+import {
+  Observations1700000000130,
+  PlanApprovals1700000000110,
+  ReleaseInputs1700000000120,
+  Rollbacks1700000000030,
+} from './installs/schema.js';
+import { Rollouts1700000000100 } from './rollouts/schema.js';
 
 /** Every table of the job-scheduler. Each row carries its vendor: a foreign id is never found. */
 export class SchedulerTables1700000000001 implements MigrationInterface {
@@ -249,4 +255,8 @@ export const MIGRATIONS = [
   Rollbacks1700000000030,
   JobPlans1700000000040,
   JobTraces1700000000045,
+  Rollouts1700000000100,
+  PlanApprovals1700000000110,
+  ReleaseInputs1700000000120,
+  Observations1700000000130,
 ];

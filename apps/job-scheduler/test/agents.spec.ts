@@ -116,7 +116,7 @@ describe('an enrolment token', () => {
     const release = await world.gateway.call(createRelease, {
       vendor_id: shop.vendor,
       app_id: shop.app.id,
-      release: { version: 'moved' },
+      release: { version: '1.0.1' },
     });
     const deployment = await world.deploy(shop, install, release);
     const job = (await world.jobs(shop, deployment)).get('sync:a')!;
@@ -296,8 +296,8 @@ describe('a vendor', () => {
 describe('another vendor', () => {
   it('finds nothing of the first one', async () => {
     const stranger = await world.shop({});
-    const { install, agent } = await world.install(shop, 'foreign');
-    const release = await world.release(shop, 'foreign');
+    const { install, agent } = await world.install(shop, '1.0.0');
+    const release = await world.release(shop, '1.0.0');
     const deployment = await world.deploy(shop, install, release);
     const job = [...(await world.jobs(shop, deployment)).values()][0]!;
     const [build] = await world.build(shop);
@@ -322,7 +322,7 @@ describe('another vendor', () => {
       }),
       createBuilds: ask(createBuilds, { vendor_id, app_id, builds: {} }),
       getBuild: ask(getBuild, { vendor_id, build_id: build!.id }),
-      createRelease: ask(createRelease, { vendor_id, app_id, release: { version: 'x' } }),
+      createRelease: ask(createRelease, { vendor_id, app_id, release: { version: '1.0.0' } }),
       getRelease: ask(getRelease, { vendor_id, release_id: release.id }),
       createInstall: ask(createInstall, { vendor_id, install: { app_id, name: 'x' } }),
       getInstall: ask(getInstall, { vendor_id, install_id: install.id }),

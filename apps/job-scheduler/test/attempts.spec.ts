@@ -3,11 +3,14 @@ import { jetstreamManager } from '@nats-io/jetstream';
 import {
   cancelDeployment,
   cancelJob,
+  decidePlanOfJob,
+  getInstall,
   getPlan,
   jobStreamName,
   listAttempts,
   newId,
   shardOf,
+  updateInstall,
   type Deployment,
   type Install,
   type Job,
@@ -15,6 +18,7 @@ import {
   type Release,
 } from '#contracts';
 import { judgeRenewal } from '#domain';
+import { newContext, runInContext } from '#platform';
 import { freshDatabase, startNats } from '#stack';
 import { type ScriptedAgent } from './agent.js';
 import { codeOf, until, World, type Shop } from './world.js';
@@ -324,6 +328,95 @@ describe('a plan', () => {
     const { agent: other } = await scene();
     expect(await codeOf(other.plan(held, plan))).toBe('not_found');
     await agent.send(held, { outcome: 'cancelled' });
+  });
+
+  it('waits for as many yeses as its install asks for, each for this very plan; a no ends the job', async () => {
+    const { install, agent, deployment, job } = await scene();
+    const approval = { when: 'on_delete' as const, needed: 2, by: 'both' as const };
+    const change = { vendor_id: shop.vendor, install_id: install.id, settings: { approval } };
+    await world.gateway.call(updateInstall, change);
+    await agent.run(job.id);
+    const apply = (await world.jobs(shop, deployment)).get('apply:a')!;
+    const planned = (digit: string): PlanSummary => ({
+      digest: `sha256:${digit.repeat(64)}`,
+      changed: true,
+      created: 0,
+      updated: 0,
+      deleted: 1,
+      changes: [{ action: 'delete', resource: 'aws_db_instance.main' }],
+      omitted: 0,
+    });
+    const say = (key: string, plan: PlanSummary, decision: 'approved' | 'rejected' = 'approved') =>
+      runInContext({ ...newContext(), actor: `key:${key}` }, () => {
+        const { digest } = plan;
+        return world.gateway.call(decidePlanOfJob, { vendor_id: shop.vendor, job_id: apply.id, digest, decision });
+      });
+    /** Takes the offer, plans, and gives the job back when it is told to. */
+    const attempt = async (plan: PlanSummary) => {
+      await until('the offer', async () => (await agent.offer(1_000)) === apply.id);
+      const { attempt: number } = await agent.claim(apply.id);
+      const held = { job_id: apply.id, attempt: number };
+      return { held, verdict: await agent.plan(held, plan) };
+    };
+    const giveBack = async ({ held, verdict }: Awaited<ReturnType<typeof attempt>>) => {
+      const { hold } = verdict;
+      await agent.send(held, { outcome: 'deferred', ...(hold ? { hold } : {}) });
+    };
+    const first = await attempt(planned('1'));
+    expect(first.verdict).toMatchObject({ decision: 'hold', hold: { code: 'awaiting_approval' } });
+    // A yes that is quicker than the agent counts all the same.
+    await say('a', planned('1'));
+    await giveBack(first);
+    const waits = await world.job(shop, apply.id, 'queued');
+    expect(waits.waiting_reason).toMatchObject({
+      code: 'awaiting_approval',
+      detail: expect.stringContaining('0 of 2') as string,
+    });
+    expect(await codeOf(say('b', planned('2')))).toBe('stale_plan');
+    const read = await say('a', planned('1'));
+    expect(read.approvals).toMatchObject([{ by: 'key:a', decision: 'approved' }]);
+    await say('b', planned('1'));
+    // What it finds now is not what was approved: it waits again.
+    const second = await attempt(planned('3'));
+    expect(second.verdict).toMatchObject({ decision: 'hold' });
+    await giveBack(second);
+    await world.job(shop, apply.id, 'queued');
+    await say('a', planned('3'));
+    await say('b', planned('3'));
+    const third = await attempt(planned('3'));
+    expect(third.verdict).toEqual({ decision: 'go', ask_customer: true });
+    expect(await codeOf(say('c', planned('3')))).toBe('conflict');
+    await agent.send(third.held, { outcome: 'cancelled' });
+    const types = await world.facts(install.id);
+    expect(types.filter((type) => type === 'job.plan_approved')).toHaveLength(5);
+
+    const other = await scene();
+    await world.gateway.call(updateInstall, {
+      ...change,
+      install_id: other.install.id,
+      settings: { approval: { when: 'always' } },
+    });
+    await other.agent.run(other.job.id);
+    const end = (await world.jobs(shop, other.deployment)).get('apply:a')!;
+    await until('the apply', async () => (await other.agent.offer(1_000)) === end.id);
+    await other.agent.claim(end.id);
+    const held = { job_id: end.id, attempt: 1 };
+    const { hold } = await other.agent.plan(held, planned('5'));
+    await other.agent.send(held, { outcome: 'deferred', ...(hold ? { hold } : {}) });
+    await until('held', async () => (await world.readJob(shop, end.id)).hold !== undefined);
+    const { digest } = planned('5');
+    const no = {
+      vendor_id: shop.vendor,
+      job_id: end.id,
+      digest,
+      decision: 'rejected' as const,
+      note: 'not on a Friday',
+    };
+    await world.gateway.call(decidePlanOfJob, no);
+    expect(await world.job(shop, end.id, 'failed')).toMatchObject({ error: { code: 'plan_rejected' } });
+    await world.deployment(shop, other.deployment.id, 'failed');
+    const left = await world.gateway.call(getInstall, { vendor_id: shop.vendor, install_id: other.install.id });
+    expect(left.components[0]?.status).toBe('absent');
   });
 });
 

@@ -1,9 +1,15 @@
 import {
   createComponent,
   createRelease,
+  deprovisionInstall,
   getInstall,
   listAttempts,
+  listComponentStates,
+  listDeployments,
+  listObservations,
+  observeInstall,
   updateComponent,
+  updateInstall,
   etagOf,
   getComponent,
   listFleet,
@@ -215,6 +221,99 @@ describe('the fleet', () => {
   });
 });
 
+describe('what is watched', () => {
+  it('is probed by its time table; a difference is told once, kept over time and taken back once', async () => {
+    const shop = await world.shop({ db: {} });
+    const release = await world.release(shop, '1.0.0');
+    const { install, agent } = await world.install(shop, 'watched');
+    const first = await world.deploy(shop, install, release);
+    await agent.work([...(await world.jobs(shop, first)).values()].map(({ id }) => id));
+    await world.deployment(shop, first.id, 'succeeded');
+    const ref = { vendor_id: shop.vendor, install_id: install.id };
+    const settings = {
+      observe: { cron: '30 3 * * *', time_zone: 'Europe/Berlin', fix: true },
+      inputs: { region: 'us' },
+    };
+    const often = { observe: { ...settings.observe, cron: '* * * * *' } };
+    await expect(world.gateway.call(updateInstall, { ...ref, settings: often })).rejects.toMatchObject({
+      code: 'invalid_request',
+    });
+    await world.gateway.call(updateInstall, { ...ref, settings });
+
+    const difference = {
+      digest: `sha256:${'e'.repeat(64)}`,
+      changed: true,
+      created: 0,
+      updated: 1,
+      deleted: 0,
+      changes: [{ action: 'update' as const, resource: 'aws_db_instance.main' }],
+      omitted: 0,
+    };
+    const found = { drifted: true, difference, health: 'degraded' as const, reasons: ['db: 0 of 1 are available'] };
+    await world.sql(`UPDATE installs SET observe_at = now() - interval '1 minute' WHERE id = $1`, [install.id]);
+    const probe = await until('the probe', () => agent.offer(1_000));
+    const { statement } = await agent.run(probe, () => ({ outcome: 'succeeded', result: found }));
+    // The values are those of the deployment, not the ones that the install was given since.
+    expect(statement).toMatchObject({ kind: 'observe', inputs: { region: 'eu' }, release: { version: '1.0.0' } });
+    const fixing = await until('the fix', async () => {
+      const { data } = await world.gateway.call(listDeployments, ref);
+      return data.length === 2 && data[0];
+    });
+    expect(fixing.release_id).toBe(release.id);
+    const { data: states } = await world.gateway.call(listComponentStates, ref);
+    expect(states).toMatchObject([{ name: 'db', health: 'degraded', drifted: true, difference: { updated: 1 } }]);
+    const order = [...(await world.jobs(shop, fixing)).values()].map(({ id }) => id);
+    const statements: (string | undefined)[] = [];
+    await agent.work(order, ({ inputs }) => {
+      statements.push(inputs?.['region'] as string);
+      return { outcome: 'succeeded' };
+    });
+    expect(statements).toEqual(['us', 'us']);
+    await world.deployment(shop, fixing.id, 'succeeded');
+
+    // On demand; the same difference once more is told again, and not mended again.
+    const { data: asked } = await world.gateway.call(observeInstall, ref);
+    const { data: again } = await world.gateway.call(observeInstall, ref);
+    expect(again.map(({ id }) => id)).toEqual(asked.map(({ id }) => id));
+    await agent.work(
+      asked.map(({ id }) => id),
+      () => ({ outcome: 'succeeded', result: found }),
+    );
+    await world.job(shop, asked[0]?.id ?? '', 'succeeded');
+    const { data: history } = await world.gateway.call(listObservations, { ...ref, component: 'db' });
+    expect(history.map(({ health, drifted }) => [health, drifted])).toEqual([
+      ['degraded', true],
+      ['degraded', true],
+    ]);
+    // A deployment does not wait for a probe.
+    const { data: open } = await world.gateway.call(observeInstall, ref);
+    const last = await world.deploy(shop, install);
+    expect((await world.readJob(shop, open[0]?.id ?? '')).status).toBe('cancelled');
+    await expect(world.gateway.call(observeInstall, ref)).rejects.toMatchObject({ code: 'deployment_in_progress' });
+    expect((await world.gateway.call(listDeployments, ref)).data).toHaveLength(3);
+    const types = await world.facts(install.id);
+    expect(types.filter((type) => /^(component|install)\./.test(type))).toEqual([
+      'install.created',
+      'install.updated',
+      'component.drifted',
+      'component.health_changed',
+      'install.drift_fix',
+      'component.drifted',
+      'component.health_changed',
+    ]);
+
+    // Its agent dies for good.
+    agent.silence();
+    const gone = { reason: 'the account is closed' };
+    await until('offline', async () => (await world.facts(install.id)).includes('agent.offline'));
+    const marked = await world.gateway.call(deprovisionInstall, { ...ref, deprovision: gone });
+    expect(marked.deprovisioned).toMatchObject({ reason: 'the account is closed', leftovers: ['db'] });
+    await world.deployment(shop, last.id, 'cancelled');
+    await expect(world.deploy(shop, install, release)).rejects.toMatchObject({ code: 'conflict' });
+    expect(await world.facts(install.id)).toEqual(expect.arrayContaining(['install.deprovisioned', 'agent.revoked']));
+  });
+});
+
 describe('what is refused', () => {
   it('a circle of components, with its path, and nothing is written', async () => {
     const shop = await world.shop({ a: { depends_on: ['b'] } });
@@ -234,11 +333,11 @@ describe('what is refused', () => {
     const [first] = await world.build(shop, ['a']);
     await shop.builder.work([first?.job_id ?? '']);
     await world.job(shop, first?.job_id ?? '', 'succeeded');
-    await expect(world.gateway.call(createRelease, { ...scope, release: { version: '1' } })).rejects.toMatchObject({
+    await expect(world.gateway.call(createRelease, { ...scope, release: { version: '1.0.0' } })).rejects.toMatchObject({
       code: 'nothing_built',
       detail: 'no successful build of b',
     });
-    await expect(world.release(shop, '1')).rejects.toMatchObject({ code: 'unknown_component' });
+    await expect(world.release(shop, '1.0.0')).rejects.toMatchObject({ code: 'unknown_component' });
     expect(await world.sql('SELECT 1 FROM releases WHERE app_id = $1', [shop.app.id])).toEqual([]);
   });
 

@@ -73,8 +73,9 @@ export interface Shop {
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | false> | T | undefined | false,
+  forMs = 30_000,
 ): Promise<T> {
-  const deadline = performance.now() + 30_000;
+  const deadline = performance.now() + forMs;
   for (;;) {
     const value = await look();
     if (value !== undefined && value !== false) return value;

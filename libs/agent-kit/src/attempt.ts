@@ -191,7 +191,7 @@ export class AttemptRun implements LeaseHolder {
     const { verdict, ...plan } = proposed;
     if (verdict?.decision === 'refuse') throw new ImsError('plan_rejected', verdict.detail);
     if (verdict?.hold !== undefined) throw new Deferral(verdict.hold);
-    await this.deps.gate?.permit(plan);
+    await this.deps.gate?.permit(plan, verdict?.ask_customer);
   }
 
   private async step(step: StepDefinition, workspace: string): Promise<void> {

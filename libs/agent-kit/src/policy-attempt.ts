@@ -101,9 +101,13 @@ export class AttemptGate {
     await this.gate.approvals.keepPlan(plan.digest, `${head.join('\n')}\n\n${plan.text}\n`);
   }
 
-  /** Before the plan is carried out. Throws Deferral, or `policy_refused`. */
-  async permit(plan: PlanFacts): Promise<void> {
+  /**
+   * Before the plan is carried out. Throws Deferral, or `policy_refused`. `ask`: the vendor wants the customer's yes,
+   * whatever the customer's own policy asks for.
+   */
+  async permit(plan: PlanFacts, ask = false): Promise<void> {
     await this.gate.refresh();
+    const policy = ask ? { ...this.gate.policy, approve: 'always' as const } : this.gate.policy;
     const { approvers = [], limits } = this.gate.policy;
     const answer = await this.gate.approvals.answer(plan.digest, this.jobId, {
       approvers,
@@ -112,7 +116,7 @@ export class AttemptGate {
     });
     // Again, as planning may have taken its time: nothing of the product has been touched yet.
     const now = this.decide();
-    const decision = now.decision === 'allow' ? decidePlan(this.gate.policy, plan, answer) : now;
+    const decision = now.decision === 'allow' ? decidePlan(policy, plan, answer) : now;
     if (decision.decision === 'defer' && decision.hold.code === 'awaiting_customer_approval') await this.ask(plan);
     await this.carryOut(decision, plan, answer);
   }

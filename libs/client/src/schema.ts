@@ -233,7 +233,8 @@ export interface paths {
         };
         /** An app. */
         get: operations["getApp"];
-        put?: never;
+        /** Replace the settings of an app. Installs take changed inputs with their next deployment. */
+        put: operations["updateApp"];
         post?: never;
         delete?: never;
         options?: never;
@@ -253,6 +254,24 @@ export interface paths {
         put?: never;
         /** Build components (default: all) from their sources. */
         post: operations["createBuilds"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps/{app_id}/channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Channels of an app, newest first. */
+        get: operations["listChannels"];
+        put?: never;
+        /** Create a channel: which release its installs are meant to have. */
+        post: operations["createChannel"];
         delete?: never;
         options?: never;
         head?: never;
@@ -323,6 +342,41 @@ export interface paths {
         get: operations["getBuild"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/channels/{channel_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A channel. */
+        get: operations["getChannel"];
+        /** Replace the settings of a channel: whether it deploys by itself, and how. */
+        put: operations["updateChannel"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/channels/{channel_id}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a release the channel’s. */
+        post: operations["promoteRelease"];
         delete?: never;
         options?: never;
         head?: never;
@@ -442,6 +496,24 @@ export interface paths {
         };
         /** An install: its release, components and their outputs. */
         get: operations["getInstall"];
+        /** Replace the settings of an install. New inputs reach it with its next deployment. */
+        put: operations["updateInstall"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/components": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Components of an install with their health, and what differs from what was deployed. */
+        get: operations["listInstallComponents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -462,6 +534,23 @@ export interface paths {
         put?: never;
         /** Take an install to a release, or tear it down. */
         post: operations["createDeployment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/deprovision": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Give up an install whose agent is gone: marked, its leftovers listed, the agent’s identity revoked. */
+        post: operations["deprovisionInstall"];
         delete?: never;
         options?: never;
         head?: never;
@@ -547,6 +636,40 @@ export interface paths {
         get: operations["searchInstallLogs"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/observations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Health and drift over time, newest first: each line is a change. */
+        get: operations["listObservations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/observe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Look for drift now: a probe of each component that is there. It changes nothing. */
+        post: operations["observeInstall"];
         delete?: never;
         options?: never;
         head?: never;
@@ -740,6 +863,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/plan/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Say yes to the plan that a job waits with. If-Match: the ETag of the plan that was read. */
+        post: operations["approvePlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/plan/reject": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Say no to the plan that a job waits with: the job fails. If-Match: the ETag of the plan that was read. */
+        post: operations["rejectPlan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/resume": {
         parameters: {
             query?: never;
@@ -825,6 +982,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/releases/{release_id}/mark-bad": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Deploy this release nowhere any more; channels go back to the one before, rollouts of it stop. */
+        post: operations["markBad"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/releases/{release_id}/mark-good": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take the mark back. */
+        post: operations["markGood"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/retention": {
         parameters: {
             query?: never;
@@ -854,6 +1045,109 @@ export interface paths {
         get: operations["getLogUsage"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rollouts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Rollouts, newest first. */
+        get: operations["listRollouts"];
+        put?: never;
+        /** Take many installs to a release: group after group, a few at a time, watched, stopped at failures. */
+        post: operations["createRollout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rollouts/{rollout_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A rollout: where it stands and why it waits. */
+        get: operations["getRollout"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rollouts/{rollout_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End a rollout; installs under way finish. */
+        post: operations["cancelRollout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rollouts/{rollout_id}/installs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Installs of a rollout, newest first, each with what keeps it back. */
+        get: operations["listRolloutInstalls"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rollouts/{rollout_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begin no further install; those under way go on. */
+        post: operations["pauseRollout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/rollouts/{rollout_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Go on with a rollout that was paused, or has stopped. */
+        post: operations["resumeRollout"];
         delete?: never;
         options?: never;
         head?: never;
@@ -978,6 +1272,7 @@ export interface components {
             vendor_id: string;
         };
         App: {
+            approval?: components["schemas"]["ApprovalPolicy"];
             /** Format: date-time */
             created_at: string;
             id: string;
@@ -987,6 +1282,19 @@ export interface components {
         AppPage: {
             data: components["schemas"]["App"][];
             next_cursor?: string;
+        };
+        ApprovalPolicy: {
+            approvers?: string[];
+            /** @enum {string} */
+            by?: "vendor" | "customer" | "both";
+            expires_hours?: number;
+            needed?: number;
+            /** @enum {string} */
+            when: "never" | "on_change" | "on_delete" | "always";
+        };
+        AppSettings: {
+            approval?: components["schemas"]["ApprovalPolicy"];
+            inputs?: components["schemas"]["InputDeclaration"][];
         };
         Artifact: {
             digest: string;
@@ -1037,6 +1345,9 @@ export interface components {
             status: number;
             user_agent?: string;
         };
+        BadRelease: {
+            reason: string;
+        };
         Build: {
             app_id: string;
             artifact?: components["schemas"]["Artifact"];
@@ -1060,6 +1371,25 @@ export interface components {
         CancelRequest: {
             force?: boolean;
             reason?: string;
+        };
+        Channel: {
+            app_id: string;
+            auto_deploy?: boolean;
+            /** Format: date-time */
+            created_at: string;
+            id: string;
+            name: string;
+            release_id?: string;
+            strategy?: components["schemas"]["RolloutStrategy"];
+            version?: string;
+        };
+        ChannelPage: {
+            data: components["schemas"]["Channel"][];
+            next_cursor?: string;
+        };
+        ChannelSettings: {
+            auto_deploy?: boolean;
+            strategy?: components["schemas"]["RolloutStrategy"];
         };
         Component: {
             app_id: string;
@@ -1096,6 +1426,30 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        ComponentState: {
+            difference?: components["schemas"]["PlanSummary"];
+            digest?: string;
+            drifted?: boolean;
+            /** @enum {string} */
+            health?: "healthy" | "progressing" | "degraded" | "missing" | "unknown";
+            kind: string;
+            name: string;
+            /** Format: date-time */
+            observed_at?: string;
+            outputs?: {
+                [key: string]: unknown;
+            };
+            reasons?: string[];
+            sensitive_outputs?: string[];
+            /** @enum {string} */
+            status: "absent" | "deployed" | "failed" | "removed";
+            /** Format: date-time */
+            updated_at: string;
+        };
+        ComponentStatePage: {
+            data: components["schemas"]["ComponentState"][];
+            next_cursor?: string;
+        };
         Deployment: {
             /** Format: date-time */
             created_at: string;
@@ -1109,6 +1463,7 @@ export interface components {
             kind: "deploy" | "teardown";
             release_id?: string;
             rollback?: boolean;
+            rollout_id?: string;
             /** @enum {string} */
             status: "running" | "cancelling" | "succeeded" | "failed" | "cancelled";
         };
@@ -1121,6 +1476,17 @@ export interface components {
         DeploymentPage: {
             data: components["schemas"]["Deployment"][];
             next_cursor?: string;
+        };
+        Deprovision: {
+            force?: boolean;
+            reason: string;
+        };
+        Deprovisioned: {
+            /** Format: date-time */
+            at: string;
+            by: string;
+            leftovers: string[];
+            reason: string;
         };
         Enrolment: {
             agent_id: string;
@@ -1237,7 +1603,7 @@ export interface components {
         };
         Hold: {
             /** @enum {string} */
-            code: "token_tampered" | "customer_paused" | "customer_window" | "awaiting_customer_approval";
+            code: "token_tampered" | "awaiting_approval" | "customer_paused" | "customer_window" | "awaiting_customer_approval";
             detail: string;
             plan_digest?: string;
             /** Format: date-time */
@@ -1247,24 +1613,35 @@ export interface components {
             default?: unknown;
             description?: string;
             name: string;
+            pattern?: string;
             required?: boolean;
             /** @enum {string} */
-            type: "string" | "number" | "boolean";
+            set_by?: "vendor" | "customer";
+            /** @enum {string} */
+            type: "string" | "number" | "boolean" | "list" | "enum" | "secret";
+            values?: string[];
         };
         Install: {
             agent_id: string;
             app_id: string;
+            approval?: components["schemas"]["ApprovalPolicy"];
+            channel_id?: string;
             components: components["schemas"]["InstallComponent"][];
             /** Format: date-time */
             created_at: string;
             customer_policy?: {
                 [key: string]: unknown;
             };
+            deprovisioned?: components["schemas"]["Deprovisioned"];
             id: string;
             inputs: {
                 [key: string]: unknown;
             };
+            labels?: {
+                [key: string]: string;
+            };
             name: string;
+            observe?: components["schemas"]["ObservePolicy"];
             release_id?: string;
         };
         InstallComponent: {
@@ -1283,6 +1660,17 @@ export interface components {
         InstallPage: {
             data: components["schemas"]["Install"][];
             next_cursor?: string;
+        };
+        InstallSettings: {
+            approval?: components["schemas"]["ApprovalPolicy"];
+            channel_id?: string;
+            inputs?: {
+                [key: string]: unknown;
+            };
+            labels?: {
+                [key: string]: string;
+            };
+            observe?: components["schemas"]["ObservePolicy"];
         };
         Job: {
             agent_id: string;
@@ -1322,6 +1710,7 @@ export interface components {
             next_cursor?: string;
         };
         JobPlan: {
+            approvals: components["schemas"]["PlanApproval"][];
             attempt: number;
             changed: boolean;
             changes: components["schemas"]["PlannedChange"][];
@@ -1394,6 +1783,11 @@ export interface components {
             oldest_at?: string;
             stored_bytes: number;
         };
+        MarkedBad: {
+            /** Format: date-time */
+            at: string;
+            reason: string;
+        };
         NewApiKey: {
             /** Format: date-time */
             expires_at?: string;
@@ -1402,11 +1796,17 @@ export interface components {
             role: "owner" | "engineer" | "ci" | "read_only";
         };
         NewApp: {
+            approval?: components["schemas"]["ApprovalPolicy"];
             inputs?: components["schemas"]["InputDeclaration"][];
             name: string;
         };
         NewBuilds: {
             components?: string[];
+        };
+        NewChannel: {
+            auto_deploy?: boolean;
+            name: string;
+            strategy?: components["schemas"]["RolloutStrategy"];
         };
         NewComponent: {
             depends_on?: string[];
@@ -1430,10 +1830,16 @@ export interface components {
         };
         NewInstall: {
             app_id: string;
+            approval?: components["schemas"]["ApprovalPolicy"];
+            channel_id?: string;
             inputs?: {
                 [key: string]: unknown;
             };
+            labels?: {
+                [key: string]: string;
+            };
             name: string;
+            observe?: components["schemas"]["ObservePolicy"];
         };
         NewKeyShownOnce: {
             api_key: string;
@@ -1452,10 +1858,52 @@ export interface components {
             role: "owner" | "engineer" | "ci" | "read_only";
         };
         NewRelease: {
+            builds?: string[];
+            required?: boolean;
+            rollback_floor?: string;
             version: string;
+        };
+        NewRollout: {
+            channel_id?: string;
+            give_up_seconds?: number;
+            groups?: components["schemas"]["RolloutGroup"][];
+            max_failures?: number;
+            max_parallel?: number;
+            release_id: string;
+            rollback?: boolean;
         };
         NewVendor: {
             name: string;
+        };
+        Observation: {
+            /** Format: date-time */
+            at: string;
+            component: string;
+            difference?: components["schemas"]["PlanSummary"];
+            drifted: boolean;
+            /** @enum {string} */
+            health: "healthy" | "progressing" | "degraded" | "missing" | "unknown";
+            job_id: string;
+            reasons: string[];
+        };
+        ObservationPage: {
+            data: components["schemas"]["Observation"][];
+            next_cursor?: string;
+        };
+        ObservePolicy: {
+            cron: string;
+            fix?: boolean;
+            time_zone: string;
+        };
+        PlanApproval: {
+            /** Format: date-time */
+            at: string;
+            by: string;
+            /** @enum {string} */
+            decision: "approved" | "rejected";
+            /** Format: date-time */
+            expires_at: string;
+            note?: string;
         };
         PlannedChange: {
             /** @enum {string} */
@@ -1463,6 +1911,18 @@ export interface components {
             fields?: components["schemas"]["FieldChange"][];
             namespace?: string;
             resource: string;
+        };
+        PlanNote: {
+            note?: string;
+        };
+        PlanSummary: {
+            changed: boolean;
+            changes: components["schemas"]["PlannedChange"][];
+            created: number;
+            deleted: number;
+            digest: string;
+            omitted: number;
+            updated: number;
         };
         PresenceSpan: {
             /** Format: date-time */
@@ -1477,7 +1937,7 @@ export interface components {
         };
         ProblemDocument: {
             /** @enum {string} */
-            code: "invalid_request" | "malformed_body" | "unauthenticated" | "forbidden" | "not_found" | "already_exists" | "conflict" | "idempotency_mismatch" | "idempotency_in_progress" | "precondition_required" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "method_not_allowed" | "rate_limited" | "unavailable" | "internal" | "dependency_cycle" | "unknown_component" | "unknown_reference" | "invalid_template" | "missing_input" | "nothing_built" | "deployment_in_progress" | "enrolment_refused" | "agent_revoked" | "agent_too_old" | "job_not_claimable" | "stale_attempt" | "lease_expired" | "cancelled" | "timed_out" | "dependency_failed" | "statement_refused" | "source_unavailable" | "source_invalid" | "image_build_failed" | "external_image_unavailable" | "external_reference" | "tool_missing" | "artifact_missing" | "digest_mismatch" | "signature_missing" | "signature_untrusted" | "signature_invalid" | "signature_swapped" | "provenance_refused" | "registry_unavailable" | "registry_denied" | "pull_token_refused" | "plan_failed" | "apply_failed" | "destroy_failed" | "stale_plan" | "plan_rejected" | "release_downgraded" | "policy_refused" | "held_by_customer" | "agent_error";
+            code: "invalid_request" | "malformed_body" | "unauthenticated" | "forbidden" | "not_found" | "already_exists" | "conflict" | "idempotency_mismatch" | "idempotency_in_progress" | "precondition_required" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "method_not_allowed" | "rate_limited" | "unavailable" | "internal" | "dependency_cycle" | "unknown_component" | "unknown_reference" | "invalid_template" | "missing_input" | "nothing_built" | "deployment_in_progress" | "release_required" | "release_bad" | "rollback_refused" | "enrolment_refused" | "agent_revoked" | "agent_too_old" | "job_not_claimable" | "stale_attempt" | "lease_expired" | "cancelled" | "timed_out" | "dependency_failed" | "statement_refused" | "source_unavailable" | "source_invalid" | "image_build_failed" | "external_image_unavailable" | "external_reference" | "tool_missing" | "artifact_missing" | "digest_mismatch" | "signature_missing" | "signature_untrusted" | "signature_invalid" | "signature_swapped" | "provenance_refused" | "registry_unavailable" | "registry_denied" | "pull_token_refused" | "plan_failed" | "apply_failed" | "destroy_failed" | "stale_plan" | "plan_unapproved" | "plan_rejected" | "release_downgraded" | "policy_refused" | "held_by_customer" | "agent_error";
             detail: string;
             errors?: {
                 message: string;
@@ -1494,6 +1954,10 @@ export interface components {
             title: string;
             /** @description A page that explains the code. */
             type: string;
+        };
+        Promotion: {
+            release_id: string;
+            rollback?: boolean;
         };
         PullToken: {
             digest: string;
@@ -1522,10 +1986,14 @@ export interface components {
         };
         Release: {
             app_id: string;
+            bad?: components["schemas"]["MarkedBad"];
             components: components["schemas"]["ReleaseComponent"][];
             /** Format: date-time */
             created_at: string;
             id: string;
+            inputs?: components["schemas"]["InputDeclaration"][];
+            required?: boolean;
+            rollback_floor?: string;
             version: string;
         };
         ReleaseComponent: {
@@ -1556,6 +2024,82 @@ export interface components {
         };
         Retention: {
             log_days: number;
+        };
+        Rollout: {
+            app_id: string;
+            channel_id?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            finished_at?: string;
+            give_up_seconds?: number;
+            group?: string;
+            groups?: components["schemas"]["RolloutGroup"][];
+            id: string;
+            installs: components["schemas"]["RolloutCounts"];
+            max_failures?: number;
+            max_parallel?: number;
+            release_id: string;
+            rollback?: boolean;
+            /** @enum {string} */
+            status: "running" | "paused" | "stopped" | "succeeded" | "cancelled";
+            version: string;
+            waiting_reason?: components["schemas"]["RolloutReason"];
+        };
+        RolloutChange: {
+            reason?: string;
+            retry_failed?: boolean;
+        };
+        RolloutCounts: {
+            deploying: number;
+            failed: number;
+            parked: number;
+            pending: number;
+            skipped: number;
+            succeeded: number;
+            total: number;
+            waiting: number;
+        };
+        RolloutGroup: {
+            labels: {
+                [key: string]: string;
+            };
+            name: string;
+            soak_seconds?: number;
+        };
+        RolloutInstall: {
+            deployment_id?: string;
+            error?: components["schemas"]["Problem"];
+            group: string;
+            install_id: string;
+            name: string;
+            reason?: components["schemas"]["RolloutReason"];
+            /** @enum {string} */
+            status: "pending" | "waiting" | "deploying" | "parked" | "succeeded" | "failed" | "skipped";
+            /** Format: date-time */
+            updated_at: string;
+        };
+        RolloutInstallPage: {
+            data: components["schemas"]["RolloutInstall"][];
+            next_cursor?: string;
+        };
+        RolloutPage: {
+            data: components["schemas"]["Rollout"][];
+            next_cursor?: string;
+        };
+        RolloutReason: {
+            /** @enum {string} */
+            code: "agent_never_enrolled" | "agent_offline" | "agent_revoked" | "customer_paused" | "customer_window" | "deployment_in_progress" | "held" | "up_to_date" | "removed" | "refused" | "given_up" | "unhealthy" | "deploying" | "soaking" | "installs_waiting" | "paused" | "stopped";
+            detail: string;
+            unblock: string;
+            /** Format: date-time */
+            until?: string;
+        };
+        RolloutStrategy: {
+            give_up_seconds?: number;
+            groups?: components["schemas"]["RolloutGroup"][];
+            max_failures?: number;
+            max_parallel?: number;
         };
         RunSpec: {
             args?: string[];
@@ -1666,7 +2210,7 @@ export interface components {
         };
         WaitingReason: {
             /** @enum {string} */
-            code: "blocked_by_job" | "agent_never_enrolled" | "agent_offline" | "agent_revoked" | "agent_busy" | "retry_delayed" | "awaiting_claim" | "token_tampered" | "customer_paused" | "customer_window" | "awaiting_customer_approval" | "running" | "cancelling";
+            code: "blocked_by_job" | "agent_never_enrolled" | "agent_offline" | "agent_revoked" | "agent_busy" | "retry_delayed" | "awaiting_claim" | "token_tampered" | "awaiting_approval" | "customer_paused" | "customer_window" | "awaiting_customer_approval" | "running" | "cancelling";
             detail: string;
             unblock: string;
         };
@@ -2298,6 +2842,48 @@ export interface operations {
             };
         };
     };
+    updateApp: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag of the version that the change was made on. */
+                "If-Match": string;
+            };
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AppSettings"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["App"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     listBuilds: {
         parameters: {
             query?: {
@@ -2363,6 +2949,84 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BuildPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listChannels: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createChannel: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewChannel"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            201: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Channel"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
@@ -2601,6 +3265,133 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getChannel: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Channel"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    updateChannel: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag of the version that the change was made on. */
+                "If-Match": string;
+            };
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelSettings"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Channel"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    promoteRelease: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Promotion"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Channel"];
+                };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
             default: {
@@ -2981,6 +3772,81 @@ export interface operations {
             };
         };
     };
+    updateInstall: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The ETag of the version that the change was made on. */
+                "If-Match": string;
+            };
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InstallSettings"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Install"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listInstallComponents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComponentStatePage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     listDeployments: {
         parameters: {
             query?: {
@@ -3046,6 +3912,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    deprovisionInstall: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Deprovision"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Install"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
@@ -3237,6 +4143,79 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LogHitPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listObservations: {
+        parameters: {
+            query?: {
+                component?: string;
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ObservationPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    observeInstall: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobPage"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
@@ -3682,6 +4661,90 @@ export interface operations {
             };
         };
     };
+    approvePlan: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+                /** @description The ETag of the version that the change was made on. */
+                "If-Match": string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanNote"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobPlan"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    rejectPlan: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+                /** @description The ETag of the version that the change was made on. */
+                "If-Match": string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanNote"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobPlan"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     resumeJob: {
         parameters: {
             query?: never;
@@ -3883,6 +4946,82 @@ export interface operations {
             };
         };
     };
+    markBad: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                release_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BadRelease"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Release"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    markGood: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                release_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Release"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     getRetention: {
         parameters: {
             query?: never;
@@ -3984,6 +5123,284 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LogUsage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listRollouts: {
+        parameters: {
+            query?: {
+                app_id?: string;
+                cursor?: string;
+                limit?: number;
+                status?: "running" | "paused" | "stopped" | "succeeded" | "cancelled";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createRollout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRollout"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rollout"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getRollout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rollout"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    cancelRollout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RolloutChange"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rollout"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listRolloutInstalls: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+                status?: "pending" | "waiting" | "deploying" | "parked" | "succeeded" | "failed" | "skipped";
+            };
+            header?: never;
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutInstallPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    pauseRollout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RolloutChange"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rollout"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    resumeRollout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RolloutChange"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rollout"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */

@@ -23,6 +23,7 @@ import {
   type BuildId,
   type ComponentId,
   type JobId,
+  type KeyId,
   type ReleaseId,
   type TokenId,
   type VendorId,
@@ -81,13 +82,21 @@ export class Component extends NewComponent {
   @Time() created_at: string;
 }
 
+export const INPUT_TYPES = ['string', 'number', 'boolean', 'list', 'enum', 'secret'] as const;
 /** An input of an app, given for each install. */
 export class InputDeclaration {
   @Text(1, 60) name: string;
-  @OneOf(['string', 'number', 'boolean']) type: 'string' | 'number' | 'boolean';
+  /** `list`: of strings. `enum`: one of `values`. `secret`: a text that never leaves the customer's account. */
+  @OneOf(INPUT_TYPES) type: (typeof INPUT_TYPES)[number];
   @Optional() @Flag() required?: boolean;
-  /** JSON text of the default value, of the input's type. */
-  @Optional() default?: string | number | boolean;
+  /** Of the input's type. */
+  @Optional() default?: string | number | boolean | string[];
+  /** enum: what may be chosen. */
+  @Optional() @TextList(100, 200) values?: string[];
+  /** string, secret: a regular expression that the whole text must match. */
+  @Optional() @Text(1, 200) pattern?: string;
+  /** Who gives it: the vendor with the install (the default), or the customer on its agent's host (all secrets). */
+  @Optional() @OneOf(['vendor', 'customer']) set_by?: 'vendor' | 'customer';
   @Optional() @Text(0, 300) description?: string;
 }
 
@@ -99,9 +108,29 @@ export class Vendor extends NewVendor {
   @IdOf('vendor') id: VendorId;
   @Time() created_at: string;
 }
-export class NewApp {
-  @Name() name: string;
+export const APPROVAL_WHEN = ['never', 'on_change', 'on_delete', 'always'] as const;
+export const APPROVAL_BY = ['vendor', 'customer', 'both'] as const;
+/** Which plans need a yes before they are carried out, and whose. The customer may ask for its own besides. */
+export class ApprovalPolicy {
+  @OneOf(APPROVAL_WHEN) when: (typeof APPROVAL_WHEN)[number];
+  /** Default `vendor`. */
+  @Optional() @OneOf(APPROVAL_BY) by?: (typeof APPROVAL_BY)[number];
+  /** So many different keys of the vendor must say yes. Default 1. */
+  @Optional() @Int(1, 10) needed?: number;
+  /** API keys whose word counts. Default: any of the vendor. */
+  @Optional() @TextList(50, 40) approvers?: KeyId[];
+  /** A yes that is older does not count. Default 24. */
+  @Optional() @Int(1, 720) expires_hours?: number;
+}
+/** What a vendor may change on an app. */
+export class AppSettings {
+  /** Installs take a changed declaration with their next deployment. */
   @Optional() @ListOf(() => InputDeclaration, 100) inputs?: InputDeclaration[];
+  /** For installs that have none of their own. */
+  @Optional() @Nested(() => ApprovalPolicy) approval?: ApprovalPolicy;
+}
+export class NewApp extends AppSettings {
+  @Name() name: string;
 }
 export class App extends NewApp {
   @IdOf('app') id: AppId;
@@ -147,7 +176,21 @@ export class Build {
 }
 
 export class NewRelease {
-  @Text(1, 100) version: string;
+  /** A semantic version: `1.4.0`, `2.0.0-rc.1`. Its order decides what is newer. */
+  @Text(1, 40) version: string;
+  /** Builds to take instead of the newest successful ones, at most one for a component. */
+  @Optional() @TextList(LIMITS.componentsPerApp, 40) builds?: BuildId[];
+  /** An install that is older must take this release before any newer one. */
+  @Optional() @Flag() required?: boolean;
+  /** The oldest version that an install which has had this release may go back to. */
+  @Optional() @Text(1, 40) rollback_floor?: string;
+}
+/** Why nobody should get a release any more. */
+export class BadRelease {
+  @Text(1, 500) reason: string;
+}
+export class MarkedBad extends BadRelease {
+  @Time() at: string;
 }
 export class ReleaseComponent extends ComponentSpec {
   @IdOf('component') component_id: ComponentId;
@@ -164,6 +207,12 @@ export class Release {
   @IdOf('app') app_id: AppId;
   @Text(1, 100) version: string;
   @ListOf(() => ReleaseComponent, LIMITS.componentsPerApp) components: ReleaseComponent[];
+  /** The app's inputs at the time: what an install needs to take this release. */
+  @Optional() @ListOf(() => InputDeclaration, 100) inputs?: InputDeclaration[];
+  @Optional() @Flag() required?: boolean;
+  @Optional() @Text(1, 40) rollback_floor?: string;
+  /** Set: it is deployed nowhere any more but where it is already. */
+  @Optional() @Nested(() => MarkedBad) bad?: MarkedBad;
   @Time() created_at: string;
 }
 
@@ -246,6 +295,12 @@ export class CreateApp extends VendorScope {
 export class AppRef extends VendorScope {
   @IdOf('app') app_id: AppId;
 }
+/** Replaces all settings. */
+export class UpdateApp extends AppRef {
+  @Nested(() => AppSettings) settings: AppSettings;
+  /** `etagOf` the app that the change was made on. Not equal under the row lock: `precondition_failed`. */
+  @Optional() @Text(1, 100) if_match?: string;
+}
 export class CreateComponent extends AppRef {
   @Nested(() => NewComponent) component: NewComponent;
 }
@@ -269,6 +324,10 @@ export class CreateRelease extends AppRef {
 export class ReleaseRef extends VendorScope {
   @IdOf('release') release_id: ReleaseId;
 }
+/** Without `bad` the mark is taken back. */
+export class MarkRelease extends ReleaseRef {
+  @Optional() @Nested(() => BadRelease) bad?: BadRelease;
+}
 
 /** A call from the gateway to the job-scheduler. */
 export const toScheduler = <B extends object, R extends object>(
@@ -290,6 +349,7 @@ export const toScheduler = <B extends object, R extends object>(
 export const createVendor = toScheduler('create_vendor', CreateVendor, CreatedVendor);
 export const getVendor = toScheduler('get_vendor', VendorScope, Vendor);
 export const createApp = toScheduler('create_app', CreateApp, App);
+export const updateApp = toScheduler('update_app', UpdateApp, App);
 export const listApps = toScheduler('list_apps', ListInVendor, AppPage);
 export const getApp = toScheduler('get_app', AppRef, App);
 export const createComponent = toScheduler('create_component', CreateComponent, Component);
@@ -302,3 +362,4 @@ export const getBuild = toScheduler('get_build', BuildRef, Build);
 export const createRelease = toScheduler('create_release', CreateRelease, Release);
 export const listReleases = toScheduler('list_releases', ListInApp, ReleasePage);
 export const getRelease = toScheduler('get_release', ReleaseRef, Release);
+export const markRelease = toScheduler('mark_release', MarkRelease, Release);

@@ -1,10 +1,12 @@
 import * as catalogue from './catalogue.js';
 import * as fleet from './fleet.js';
+import * as drift from './drift.js';
 import * as installs from './installs.js';
 import * as jobs from './jobs.js';
 import { type AnyContract } from './message.js';
 import * as observe from './observe.js';
 import * as plans from './plans.js';
+import * as rollouts from './rollouts.js';
 import * as telemetry from './telemetry.js';
 import * as tokens from './tokens.js';
 
@@ -16,6 +18,8 @@ export const CONTRACTS: readonly AnyContract[] = [
   catalogue,
   installs,
   fleet,
+  rollouts,
+  drift,
   jobs,
   observe,
   plans,

@@ -147,6 +147,24 @@ export const ERRORS = {
     title: 'Another deployment of this install is not finished.',
     next: 'Wait for it, or cancel it.',
   },
+  release_required: {
+    status: 409,
+    retry: 'fix',
+    title: 'A release in between must not be skipped.',
+    next: 'Deploy the required release that `detail` names first.',
+  },
+  release_bad: {
+    status: 409,
+    retry: 'human',
+    title: 'This release was marked bad.',
+    next: 'Deploy another release; or take the mark back: POST /v1/releases/{release_id}/mark-good.',
+  },
+  rollback_refused: {
+    status: 409,
+    retry: 'human',
+    title: 'This install cannot go back that far.',
+    next: 'Go back to the version that `detail` names, or to a newer one.',
+  },
   // Agents and enrolment
   enrolment_refused: {
     status: 401,
@@ -331,6 +349,12 @@ export const ERRORS = {
     retry: 'fix',
     title: 'What was planned is not what would be applied now.',
     next: 'Deploy again to make a new plan.',
+  },
+  plan_unapproved: {
+    status: 409,
+    retry: 'wait',
+    title: 'The plan needs a yes first.',
+    next: 'Read it at GET /v1/jobs/{job_id}/plan, then approve or reject it.',
   },
   plan_rejected: {
     status: 409,

@@ -80,6 +80,27 @@ export const Json = (maxBytes = 64 * 1024) =>
     }),
   );
 
+/** Labels by which things are chosen: up to 32 names with a text of at most 63 characters each. */
+export const Labels = () =>
+  all(
+    IsObject(),
+    ValidateBy({
+      name: 'labels',
+      validator: {
+        validate: (value: unknown) => {
+          const entries = Object.entries(value ?? {});
+          return (
+            entries.length <= 32 &&
+            entries.every(([name, text]) => LABEL.test(name) && typeof text === 'string' && text.length <= 63)
+          );
+        },
+        defaultMessage: () =>
+          'must be at most 32 names of a-z, 0-9, -, _, . and /, each with a text of at most 63 characters',
+      },
+    }),
+  );
+const LABEL = /^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$/;
+
 function flatten(errors: ValidationError[], at: string): FieldError[] {
   return errors.flatMap((error) => {
     const pointer = `${at}/${error.property.replaceAll('~', '~0').replaceAll('/', '~1')}`;

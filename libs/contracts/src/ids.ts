@@ -15,6 +15,8 @@ export const ID_PREFIX = {
   event: 'evt',
   key: 'key',
   audit: 'aud',
+  channel: 'chn',
+  rollout: 'rol',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIX;
@@ -34,6 +36,8 @@ export type TokenId = Id<'token'>;
 export type EventId = Id<'event'>;
 export type KeyId = Id<'key'>;
 export type AuditId = Id<'audit'>;
+export type ChannelId = Id<'channel'>;
+export type RolloutId = Id<'rollout'>;
 
 /** A new id: typed prefix + UUIDv7 in base32 (the TypeID specification), so ids sort by creation time. */
 export function newId<K extends IdKind>(kind: K): Id<K> {

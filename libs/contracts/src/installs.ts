@@ -1,4 +1,5 @@
 import {
+  ApprovalPolicy,
   EnrolmentTicket,
   EnrolmentVerifier,
   Page,
@@ -19,6 +20,7 @@ import {
   TextList,
   Time,
   Flag,
+  Labels,
   type JsonObject,
   Digest,
   Int,
@@ -26,9 +28,11 @@ import {
 import {
   type AgentId,
   type AppId,
+  type ChannelId,
   type DeploymentId,
   type InstallId,
   type ReleaseId,
+  type RolloutId,
   type TokenId,
   type VendorId,
 } from './ids.js';
@@ -51,10 +55,29 @@ export class Agent {
   @Time() created_at: string;
 }
 
-export class NewInstall {
+/** When drift is looked for, and what is done about it. */
+export class ObservePolicy {
+  /** Five fields, at least five minutes between two runs: `30 3 * * *`. */
+  @Text(9, 100) cron: string;
+  /** IANA name: `Europe/Berlin`, `UTC`. */
+  @Text(1, 60) time_zone: string;
+  /** A deployment of the release that is there takes a difference back, once for each difference; approvals count. */
+  @Optional() @Flag() fix?: boolean;
+}
+/** What a vendor may change on an install. Inputs reach it with its next deployment. */
+export class InstallSettings {
+  @Optional() @Json() inputs?: JsonObject;
+  /** By which rollouts choose their groups. */
+  @Optional() @Labels() labels?: Record<string, string>;
+  /** The channel whose releases it gets. */
+  @Optional() @IdOf('channel') channel_id?: ChannelId;
+  /** Instead of the app's. */
+  @Optional() @Nested(() => ApprovalPolicy) approval?: ApprovalPolicy;
+  @Optional() @Nested(() => ObservePolicy) observe?: ObservePolicy;
+}
+export class NewInstall extends InstallSettings {
   @IdOf('app') app_id: AppId;
   @Name() name: string;
-  @Optional() @Json() inputs?: JsonObject;
 }
 export const COMPONENT_STATUSES = ['absent', 'deployed', 'failed', 'removed'] as const;
 /** What one component of an install is now. Sensitive outputs never leave the install; their names are shown. */
@@ -67,15 +90,35 @@ export class InstallComponent {
   @Optional() @TextList(100, 100) sensitive_outputs?: string[];
   @Time() updated_at: string;
 }
+/** An install that is given up because its agent is gone. */
+export class Deprovision {
+  @Text(1, 500) reason: string;
+  /** Also while the agent is online: what it has made stays. */
+  @Optional() @Flag() force?: boolean;
+}
+export class Deprovisioned {
+  @Time() at: string;
+  /** `key:<id>` */
+  @Text(1, 80) by: string;
+  @Text(1, 500) reason: string;
+  /** Components that may still be there. */
+  @TextList(LIMITS.componentsPerApp, 40) leftovers: string[];
+}
 export class Install {
   @IdOf('install') id: InstallId;
   @IdOf('app') app_id: AppId;
   @Name() name: string;
   @Json() inputs: JsonObject;
+  @Optional() @Labels() labels?: Record<string, string>;
+  @Optional() @IdOf('channel') channel_id?: ChannelId;
+  @Optional() @Nested(() => ApprovalPolicy) approval?: ApprovalPolicy;
+  @Optional() @Nested(() => ObservePolicy) observe?: ObservePolicy;
   @IdOf('agent') agent_id: AgentId;
   /** The release that is fully deployed; absent before the first and after a teardown. */
   @Optional() @IdOf('release') release_id?: ReleaseId;
   @ListOf(() => InstallComponent, LIMITS.componentsPerApp) components: InstallComponent[];
+  /** Set: given up with its agent gone. */
+  @Optional() @Nested(() => Deprovisioned) deprovisioned?: Deprovisioned;
   /** As its agent reported it last. Not in lists. */
   @Optional() @Json() customer_policy?: JsonObject;
   @Time() created_at: string;
@@ -102,6 +145,8 @@ export class Deployment {
   @Optional() @IdOf('release') release_id?: ReleaseId;
   @OneOf(['deploy', 'teardown']) kind: 'deploy' | 'teardown';
   @Optional() @Flag() rollback?: boolean;
+  /** The rollout that made it. */
+  @Optional() @IdOf('rollout') rollout_id?: RolloutId;
   @OneOf(DEPLOYMENT_STATUSES) status: DeploymentStatus;
   @Nested(() => DeploymentJobCounts) jobs: DeploymentJobCounts;
   @Optional() @Nested(() => Problem) error?: Problem;
@@ -114,6 +159,15 @@ export class CreateInstall extends VendorScope {
 }
 export class InstallRef extends VendorScope {
   @IdOf('install') install_id: InstallId;
+}
+export class DeprovisionInstall extends InstallRef {
+  @Nested(() => Deprovision) deprovision: Deprovision;
+}
+/** Replaces all settings. */
+export class UpdateInstall extends InstallRef {
+  @Nested(() => InstallSettings) settings: InstallSettings;
+  /** `etagOf` the install that the change was made on. Not equal under the row lock: `precondition_failed`. */
+  @Optional() @Text(1, 100) if_match?: string;
 }
 export class InstallPage extends Page {
   @ListOf(() => Install, LIMITS.pageMax) data: Install[];
@@ -192,6 +246,8 @@ export class Enrolment {
 }
 
 export const createInstall = toScheduler('create_install', CreateInstall, Install);
+export const updateInstall = toScheduler('update_install', UpdateInstall, Install);
+export const deprovisionInstall = toScheduler('deprovision_install', DeprovisionInstall, Install);
 export const listInstalls = toScheduler('list_installs', ListInVendor, InstallPage);
 export const getInstall = toScheduler('get_install', InstallRef, Install);
 export const createEnrolmentToken = toScheduler('create_enrolment_token', CreateEnrolmentToken, EnrolmentTicket);

@@ -4,6 +4,7 @@ import {
   COMPONENT_KINDS,
   ComponentSpec,
   VendoredImage,
+  InputDeclaration,
   Page,
   Problem,
   ListInVendor,
@@ -72,6 +73,7 @@ export const WAITING_REASONS = [
   'retry_delayed',
   'awaiting_claim',
   'token_tampered',
+  'awaiting_approval',
   'customer_paused',
   'customer_window',
   'awaiting_customer_approval',
@@ -86,19 +88,20 @@ export class WaitingReason {
 }
 export const HOLD_CODES = [
   'token_tampered',
+  'awaiting_approval',
   'customer_paused',
   'customer_window',
   'awaiting_customer_approval',
 ] as const satisfies readonly (typeof WAITING_REASONS)[number][];
 /**
- * What keeps a job from being offered. `token_tampered` is lifted by a person at the vendor (`resume_job`); the
- * customer's by the customer alone: at `until`, or when the agent says that its policy or its approvals changed.
+ * What keeps a job from being offered. `token_tampered` is lifted by a person at the vendor (`resume_job`),
+ * `awaiting_approval` by the vendor's yes to the plan; the customer's by the customer alone: at `until`, or when the agent says that its policy or its approvals changed.
  */
 export class Hold {
   @OneOf(HOLD_CODES) code: (typeof HOLD_CODES)[number];
   @Text(0, 500) detail: string;
   @Optional() @Time() until?: string;
-  /** awaiting_customer_approval: the plan that the customer is asked about. */
+  /** awaiting_approval, awaiting_customer_approval: the plan that is asked about. */
   @Optional() @Digest() plan_digest?: string;
 }
 export class JobComponent {
@@ -252,6 +255,8 @@ export class JobStatement {
   @Optional() @Text(1, 100) source_commit?: string;
   /** Values of the install's inputs, for templates. */
   @Optional() @Json() inputs?: JsonObject;
+  /** Inputs that the customer gives on the agent's host; their values are in no message. */
+  @Optional() @ListOf(() => InputDeclaration, 100) customer_inputs?: InputDeclaration[];
   @Time() issued_at: string;
   @Time() expires_at: string;
 }

@@ -66,4 +66,5 @@ export const LIMITS = {
   planChanges: 500,
   planFields: 40,
   planBytes: 200 * 1024,
+  rolloutGroups: 20,
 } as const;

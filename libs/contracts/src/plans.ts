@@ -70,6 +70,8 @@ export class PlanVerdict {
   @Optional() @Text(0, 500) detail?: string;
   /** hold: the agent gives the job back with it, as `deferred`. */
   @Optional() @Nested(() => Hold) hold?: Hold;
+  /** go: the vendor asks for the customer's yes too, whatever the customer's policy says. */
+  @Optional() @Flag() ask_customer?: boolean;
 }
 /**
  * After the plan, before the first effect. The scheduler keeps the plan and answers whether the attempt may go on;
@@ -86,6 +88,15 @@ export const reportPlan = call({
   timeoutMs: 5_000,
 });
 
+/** What somebody at the vendor has said to a plan. */
+export class PlanApproval {
+  /** `key:<id>` */
+  @Text(1, 80) by: string;
+  @OneOf(['approved', 'rejected']) decision: 'approved' | 'rejected';
+  @Optional() @Text(0, 500) note?: string;
+  @Time() at: string;
+  @Time() expires_at: string;
+}
 /** The plan of a job's latest attempt that made one. */
 export class JobPlan extends PlanSummary {
   @IdOf('job') job_id: JobId;
@@ -94,9 +105,22 @@ export class JobPlan extends PlanSummary {
   @Nested(() => JobComponent) component: JobComponent;
   /** For people: a line for each change, deletions first. */
   @Text(0, 1_000_000) text: string;
+  /** What was said to this very plan. */
+  @ListOf(() => PlanApproval, 100) approvals: PlanApproval[];
   @Time() planned_at: string;
 }
 export const getPlan = toScheduler('get_plan', JobRef, JobPlan);
+
+export class PlanNote {
+  @Optional() @Text(0, 500) note?: string;
+}
+/** `digest`: the plan that the person has seen; `stale_plan` when the job's is another by now. */
+export class DecidePlan extends JobRef {
+  @Digest() digest: string;
+  @OneOf(['approved', 'rejected']) decision: 'approved' | 'rejected';
+  @Optional() @Text(0, 500) note?: string;
+}
+export const decidePlanOfJob = toScheduler('decide_plan', DecidePlan, JobPlan);
 
 /** How a component does. `progressing`: not yet, and it may come by itself. `missing`: it was deployed and is gone. */
 export const HEALTHS = ['healthy', 'progressing', 'degraded', 'missing', 'unknown'] as const;

@@ -1,7 +1,7 @@
 import { COMPONENT_KINDS, ComponentSpec, ImsError, ReleaseComponent } from '#contracts';
 import fc from 'fast-check';
 import { checkComponentSpec, graphComponent } from './component.js';
-import { checkDeclarations, resolveInputs, type DeclaredInput } from './inputs.js';
+import { checkDeclarations, declaredOnly, resolveCustomerInputs, resolveInputs, type DeclaredInput } from './inputs.js';
 
 const refusal = (work: () => unknown): string => {
   try {
@@ -39,6 +39,57 @@ describe('inputs of an app', () => {
     [{ region: 'x'.repeat(9000) }, 'invalid_request: /inputs/region must be a string'],
   ])('refuse what does not fit and name it (%#)', (given, message) => {
     expect(refusal(() => resolveInputs(declared, given, '/inputs'))).toBe(message);
+  });
+
+  const typed: DeclaredInput[] = [
+    { name: 'size', type: 'enum', values: ['s', 'm'], default: 's' },
+    { name: 'zones', type: 'list', default: ['a'] },
+    { name: 'host', type: 'string', pattern: '[a-z0-9.-]+' },
+    { name: 'owner', type: 'string', set_by: 'customer', default: 'nobody' },
+    { name: 'password', type: 'secret', required: true, pattern: '.{8,}' },
+  ];
+  it('have more types, and some of them the customer sets', () => {
+    checkDeclarations(typed, '/inputs');
+    expect(resolveInputs(typed, { size: 'm', host: 'a.example' }, '/inputs')).toEqual({
+      size: 'm',
+      zones: ['a'],
+      host: 'a.example',
+    });
+    const bad = { size: 'xl', zones: [1], host: 'A!', owner: 'me', password: 'swordfish' };
+    const message = refusal(() => resolveInputs(typed, bad, '/inputs'));
+    for (const part of [
+      'must be one of s, m',
+      'must be a list',
+      'must match',
+      '/inputs/owner is given by the customer',
+    ]) {
+      expect(message).toContain(part);
+    }
+    expect(message).toContain('/inputs/password is given by the customer');
+    expect(message).not.toContain('swordfish');
+    expect(resolveCustomerInputs(typed, { password: 'swordfish', other: 1 })).toEqual({
+      owner: 'nobody',
+      password: 'swordfish',
+    });
+    expect(refusal(() => resolveCustomerInputs(typed, {}))).toBe('missing_input: /inputs/password is required');
+    expect(refusal(() => resolveCustomerInputs(typed, { password: 'short' }))).not.toContain('short');
+    expect(declaredOnly(typed, { size: 'm', gone: 1, password: 'x' })).toEqual({ size: 'm' });
+  });
+
+  it.each([
+    [{ type: 'enum' }, '/inputs/0/values must name'],
+    [{ type: 'string', values: ['a'] }, '/inputs/0/values is for an enum'],
+    [{ type: 'enum', values: ['a'], default: 'b' }, '/inputs/0/default must be one of a'],
+    [{ type: 'secret', default: 'x' }, '/inputs/0/default is not for a secret'],
+    [{ type: 'secret', set_by: 'vendor' }, '/inputs/0/set_by must be customer'],
+    [{ type: 'number', pattern: 'x' }, '/inputs/0/pattern is for a string'],
+    [{ type: 'string', pattern: '(a+)+' }, '/inputs/0/pattern must be'],
+    [{ type: 'string', pattern: '(a)\\1' }, '/inputs/0/pattern must be'],
+    [{ type: 'string', pattern: '.*.*.*.*x' }, '/inputs/0/pattern must be'],
+    [{ type: 'string', pattern: '[' }, '/inputs/0/pattern must be'],
+  ])('refuse a declaration that cannot be kept (%#)', (declaration, message) => {
+    const input = { name: 'a', ...declaration } as DeclaredInput;
+    expect(refusal(() => checkDeclarations([input], '/inputs'))).toContain(message);
   });
 
   it('are declared once, with names that a template can hold and defaults of their type', () => {

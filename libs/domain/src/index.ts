@@ -34,7 +34,14 @@ export { presenceMachine, isSilent, type Presence } from './presence.js';
 export { afterFailure, type RetryDecision } from './retry.js';
 export { judgeRenewal, selfFenceAt, type Lease, type LeaseClaim, type LeaseVerdict } from './leases.js';
 export { waitingReason, type WaitingFacts } from './waiting.js';
-export { checkDeclarations, resolveInputs, type DeclaredInput } from './inputs.js';
+export {
+  checkDeclarations,
+  declaredOnly,
+  isCustomerInput,
+  resolveCustomerInputs,
+  resolveInputs,
+  type DeclaredInput,
+} from './inputs.js';
 export { checkComponentSpec, graphComponent } from './component.js';
 export {
   builderIdOf,
@@ -45,6 +52,7 @@ export {
 } from './provenance.js';
 export {
   CustomerPolicy,
+  customerObstacle,
   decidePlan,
   decidePolicy,
   isPaused,
@@ -54,6 +62,7 @@ export {
   type PlanFacts,
   type PolicyDecision,
 } from './policy.js';
+export { checkSchedule, nextRun } from './schedule.js';
 export { windowAt, type WeeklyWindow, type WindowState } from './windows.js';
 export { fullImageName, imagesOf, mapImages, type ImageOwner, type NamedImage } from './images.js';
 export {
@@ -68,3 +77,15 @@ export {
 export { traceOfJob } from './trace.js';
 export { checkHistory, WHOLE_ATTEMPT } from './history-rules.js';
 export { type Effect, type History, type JobAttempt, type RuleName, type RuleReport } from './history.js';
+export { judgePlan, mayVote, type PlanJudgement, type PlanVote } from './approval.js';
+export { checkVersion, compareReleases, refuseMove, type ReleaseFacts, type ReleaseMove } from './releases.js';
+export {
+  rolloutMachine,
+  stepRollout,
+  groupOf,
+  rolloutReason,
+  type MemberChange,
+  type RolloutMember,
+  type RolloutObstacle,
+  type RolloutState,
+} from './rollout.js';

@@ -18,6 +18,7 @@ type JobStep =
   | 'failed'
   | 'cancelled'
   | 'withdrawn'
+  | 'rejected'
   | 'held'
   | 'lifted';
 
@@ -27,7 +28,7 @@ export const jobMachine = defineMachine<JobStatus, JobStep>({
   finals: ['succeeded', 'failed', 'cancelled', 'skipped'],
   from: {
     blocked: { unblocked: 'queued', skipped: 'skipped', withdrawn: 'cancelled', held: 'blocked', lifted: 'blocked' },
-    queued: { granted: 'running', withdrawn: 'cancelled', held: 'queued', lifted: 'queued' },
+    queued: { granted: 'running', withdrawn: 'cancelled', rejected: 'failed', held: 'queued', lifted: 'queued' },
     // Held while it runs: the agent is told to stop, and the job goes back to the queue instead of ending.
     running: {
       held: 'running',
@@ -79,7 +80,8 @@ export interface JobState {
 }
 
 /** Which party may lift a hold: the customer alone, or a person at the vendor. */
-export const isCustomerHold = (hold: Pick<Hold, 'code'>): boolean => hold.code !== 'token_tampered';
+export const isCustomerHold = (hold: Pick<Hold, 'code'>): boolean =>
+  hold.code !== 'token_tampered' && hold.code !== 'awaiting_approval';
 
 /**
  * A job that its agent defers to a time that is almost there is not offered before this: an agent with a wrong clock
@@ -97,13 +99,16 @@ export type JobEvent =
       readonly outcome: 'succeeded' | 'failed' | 'cancelled';
       readonly fault?: Fault;
     }
-  /** The agent gives the job back: its customer's policy does not let it go on now. */
+  /** The agent gives the job back: its customer's policy, or the vendor's own, does not let it go on now. */
   | { readonly type: 'result'; readonly attempt: number; readonly outcome: 'deferred'; readonly hold: Hold }
   | { readonly type: 'lease_ended'; readonly attempt: number }
   /** A token of the job was in wrong hands: nothing of it goes on until a person says so. */
   | { readonly type: 'hold'; readonly hold: Hold }
   /** A person at the vendor lifts the hold. */
   | { readonly type: 'resume' }
+  /** The vendor has said enough to the plan that the job waits with. */
+  | { readonly type: 'approved' }
+  | { readonly type: 'rejected'; readonly fault: Fault }
   /** The customer's hold is over: its time has come, or the agent has reported its policy since. */
   | { readonly type: 'lift'; readonly by: 'time' | 'report' }
   | { readonly type: 'cancel'; readonly force: boolean; readonly reason: string };
@@ -176,6 +181,15 @@ export function decideJob(state: JobState, event: JobEvent, now: number): JobDec
     case 'resume':
     case 'lift':
       return decideHold(state, event, now);
+    case 'approved':
+    case 'rejected': {
+      if (state.hold?.code !== 'awaiting_approval') {
+        return { refusal: 'conflict', detail: 'the job does not wait for an approval' };
+      }
+      const free = { ...state, hold: undefined };
+      if (event.type === 'approved') return step(free, 'lifted', 'conflict', {}, offerOf(free, now));
+      return step(free, 'rejected', 'conflict', {}, [{ type: 'ended', fault: event.fault }]);
+    }
   }
 }
 
@@ -187,8 +201,8 @@ function decideHold(
   const { hold } = state;
   const conflict = (detail: string): JobDecision => ({ refusal: 'conflict', detail });
   if (event.type === 'hold') {
-    if (isCustomerHold(event.hold)) return conflict('a hold of the customer comes with the result of an attempt');
-    if (hold && !isCustomerHold(hold)) return conflict('the job is held already');
+    if (event.hold.code !== 'token_tampered') return conflict('this hold comes with the result of an attempt');
+    if (hold?.code === 'token_tampered') return conflict('the job is held already');
     const { attempt, status } = state;
     const stop: JobEffect = { type: 'stop_agent', attempt, force: false, reason: event.hold.detail };
     return step(state, 'held', 'conflict', { hold: event.hold }, status === 'running' ? [stop] : []);
@@ -196,6 +210,7 @@ function decideHold(
   if (!hold) return conflict('the job is not held');
   if (event.type === 'resume') {
     if (isCustomerHold(hold)) return { refusal: 'held_by_customer', detail: hold.detail };
+    if (hold.code === 'awaiting_approval') return conflict('its plan waits for a yes: approve or reject it');
     if (state.status === 'running') return conflict(`attempt ${state.attempt} is still being stopped`);
   } else {
     if (!isCustomerHold(hold)) return conflict('a person at the vendor lifts this hold');
@@ -245,7 +260,8 @@ function decideDeferral(
   { attempt, hold }: Extract<JobEvent, { outcome: 'deferred' }>,
   now: number,
 ): JobDecision {
-  const fault: Fault = { code: 'held_by_customer', detail: hold.detail };
+  const byVendor = hold.code === 'awaiting_approval';
+  const fault: Fault = { code: byVendor ? 'plan_unapproved' : 'held_by_customer', detail: hold.detail };
   const over = { type: 'end_attempt', attempt, status: 'deferred', fault } as const;
   if (state.status === 'cancelling') {
     return step(state, 'cancelled', 'stale_attempt', {}, [

@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import fc from 'fast-check';
-import { COMPONENT_KINDS, JOB_KINDS, type ImsError } from '#contracts';
+import { APPROVAL_BY, APPROVAL_WHEN, COMPONENT_KINDS, JOB_KINDS, type ApprovalPolicy, type ImsError } from '#contracts';
+import { judgePlan } from './approval.js';
 import {
   POLICY_APPROVE,
   POLICY_MODES,
@@ -48,7 +49,7 @@ it('names every fault at once, and knows no other key', () => {
   ).toEqual([
     '/alow unknown field',
     `/allow/kinds must be a list of ${COMPONENT_KINDS.join(', ')}`,
-    '/allow/jobs must be a list of build, sync, apply, destroy',
+    `/allow/jobs must be a list of ${JOB_KINDS.join(', ')}`,
     '/mode must be one of normal, read_only',
     '/approve must be one of never, on_change, on_delete, always',
     expect.stringContaining('/approvers must be a list of Ed25519 public keys'),
@@ -182,4 +183,44 @@ it('never lets through more by a further restriction', () => {
       expect(readPolicy(JSON.parse(JSON.stringify(both)))).toEqual(both);
     }),
   );
+});
+
+describe('a vendor’s approval', () => {
+  const who = fc.constantFrom('key:a', 'key:b', 'key:c');
+  const vote = fc.record({
+    by: who,
+    decision: fc.constantFrom('approved' as const, 'rejected' as const),
+    expiresAt: fc.integer({ min: -5, max: 5 }),
+  });
+  const policy = fc.record({
+    when: fc.constantFrom(...APPROVAL_WHEN),
+    by: fc.constantFrom(...APPROVAL_BY),
+    needed: fc.integer({ min: 1, max: 3 }),
+    approvers: fc.option(fc.subarray(['a', 'b', 'c']), { nil: undefined }),
+  });
+
+  it('lets a plan go on only with as many different yeses as are asked for, none of them late, and never after a no', () => {
+    fc.assert(
+      fc.property(policy, fc.array(vote, { maxLength: 6 }), fc.nat(2), fc.nat(2), (given, votes, updated, deleted) => {
+        const proposed = plan(0, updated, deleted);
+        const asked = given as ApprovalPolicy;
+        const judged = judgePlan(asked, proposed, votes, 0);
+        const no = votes.some(({ decision }) => decision === 'rejected');
+        expect(judged.decision === 'refuse').toBe(no);
+        const yes = new Set(
+          votes
+            .filter((one) => one.expiresAt > 0 && (asked.approvers?.includes(one.by.slice(4)) ?? true))
+            .map((one) => one.by),
+        );
+        const asks = { never: false, on_change: updated + deleted > 0, on_delete: deleted > 0, always: true }[
+          asked.when
+        ];
+        const needed = asks && asked.by !== 'customer' ? (asked.needed ?? 1) : 0;
+        if (!no) expect(judged.decision).toBe(yes.size >= needed ? 'go' : 'hold');
+        if (judged.decision === 'go') expect(judged.askCustomer).toBe(asks && asked.by !== 'vendor');
+        if (judged.decision === 'hold') expect(judged.hold.plan_digest).toBe(proposed.digest);
+      }),
+    );
+    expect(judgePlan(undefined, plan(1), [], 0)).toEqual({ decision: 'go', askCustomer: false });
+  });
 });

@@ -16,7 +16,9 @@ import {
   type ComponentKind,
   type FieldError,
   type JobKind,
+  type JsonObject,
 } from '#contracts';
+import { type RolloutObstacle } from './rollout.js';
 import { WEEKDAYS, isTimeZone, windowAt, type Weekday, type WeeklyWindow } from './windows.js';
 
 /**
@@ -190,6 +192,25 @@ export function decidePlan(policy: CustomerPolicy, plan: PlanFacts, answer?: Pla
     detail: `plan ${plan.digest} (${would}) waits for the customer's yes`,
     plan_digest: plan.digest,
   });
+}
+
+/**
+ * Why an install should not be changed now, as far as its agent's last report of the customer's policy says: a pause or
+ * a closed window. The agent decides; this only saves work that it would give back. What cannot be read is no obstacle.
+ */
+export function customerObstacle(report: JsonObject, now: number): RolloutObstacle | undefined {
+  const { pause, windows } = report;
+  let policy: CustomerPolicy;
+  try {
+    policy = readPolicy({ ...(pause ? { pause } : {}), ...(windows ? { windows } : {}) });
+  } catch {
+    return undefined;
+  }
+  const decision = decidePolicy(policy, { kind: 'apply', component: '', componentKind: 'job' }, new Date(now));
+  if (decision.decision !== 'defer') return undefined;
+  const { code, detail, until } = decision.hold;
+  if (code !== 'customer_paused' && code !== 'customer_window') return undefined;
+  return { code, detail, ...(until === undefined ? {} : { until: Date.parse(until) }) };
 }
 
 /** A pause without an end lasts until it is taken back. */

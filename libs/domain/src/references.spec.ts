@@ -13,7 +13,13 @@ const scope: ReferenceScope = {
   components: { db: { url: 'pg://db', port: 5432, hosts: ['a', 'b'] } },
   install: { id: 'ins_1', name: 'acme', inputs: { region: 'eu', replicas: 3, debug: false } },
 };
-const names = { components: new Set(['db', 'web']), inputs: new Set(['region']) };
+const names = {
+  components: new Set(['db', 'web']),
+  inputs: new Map([
+    ['region', 'string'],
+    ['zones', 'list'],
+  ]),
+};
 const refusal = (work: () => unknown): ImsError => {
   try {
     work();
@@ -72,6 +78,19 @@ describe('templates', () => {
     expect(error.code).toBe('unknown_component');
     expect(error.errors.map((found) => found.pointer)).toEqual(['/values/a', '/values/b']);
     expect(refusal(() => checkReferences('{{ install.inputs.size }}', names)).code).toBe('unknown_reference');
+  });
+
+  it('are checked against types and outputs that are known before anything is applied', () => {
+    const more = { ...names, outputs: new Map([['web', new Set(['image', 'digest'])]]) };
+    checkReferences({ zones: '{{ install.inputs.zones }}', image: '{{ components.web.outputs.image }}' }, more);
+    const error = refusal(() =>
+      checkReferences({ a: 'in\n  {{ install.inputs.zones }}', b: '{{ components.web.outputs.url }}' }, more),
+    );
+    expect(error.code).toBe('unknown_reference');
+    expect(error.detail).toContain('/a: {{ install.inputs.zones }} at 2:3 is a list');
+    expect(error.detail).toContain(
+      '/b: {{ components.web.outputs.url }} at 1:1 refers to nothing: web has image, digest',
+    );
   });
 
   it('refuse nesting that would exhaust the stack', () => {

@@ -16,12 +16,17 @@ export interface PlacedReference {
   readonly pointer: string;
   readonly line: number;
   readonly column: number;
+  /** The template is the whole text, so the value keeps its type. */
+  readonly whole: boolean;
 }
 
 /** What a template may name, without the values: all that is known when a release is made. */
 export interface ReferenceNames {
   readonly components: ReadonlySet<string>;
-  readonly inputs: ReadonlySet<string>;
+  /** Outputs of a component, where its kind has the same ones always. */
+  readonly outputs?: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Inputs with their types. */
+  readonly inputs: ReadonlyMap<string, string>;
 }
 
 /** The values behind the references, as the agent that renders has them. */
@@ -112,8 +117,11 @@ function walk(value: unknown, visit: (text: string, pointer: string) => void, po
 export function referencesOf(value: unknown): PlacedReference[] {
   const found: PlacedReference[] = [];
   walk(value, (text, pointer) => {
-    for (const part of parseText(text, pointer)) {
-      if ('reference' in part) found.push({ reference: part.reference, pointer, ...place(text, part.offset) });
+    const parts = parseText(text, pointer);
+    for (const part of parts) {
+      if (!('reference' in part)) continue;
+      const { reference, offset } = part;
+      found.push({ reference, pointer, whole: parts.length === 1, ...place(text, offset) });
     }
   });
   return found;
@@ -125,22 +133,38 @@ export function referenceText(reference: Reference): string {
   return reference.kind === 'input' ? `install.inputs.${reference.key}` : `install.${reference.key}`;
 }
 
+/** What is wrong with a reference, as far as that is known before anything is applied. */
+function faultOf({ reference, whole }: PlacedReference, names: ReferenceNames): string | undefined {
+  const nothing = 'refers to nothing';
+  if (reference.kind === 'install') return undefined;
+  if (reference.kind === 'output') {
+    if (!names.components.has(reference.component)) return nothing;
+    const outputs = names.outputs?.get(reference.component);
+    if (!outputs || outputs.has(reference.key)) return undefined;
+    return `refers to nothing: ${reference.component} has ${[...outputs].join(', ')}`;
+  }
+  const type = names.inputs.get(reference.key);
+  if (type === undefined) return nothing;
+  return type === 'list' && !whole ? 'is a list and cannot stand inside of other text' : undefined;
+}
+
 /**
  * Checks every reference of a value against the names that exist, all faults at once. Throws `invalid_template` (a
- * text that does not parse), `unknown_component`, or `unknown_reference` (an input). Outputs are not checked: they
- * are known only when the component has been applied.
+ * text that does not parse), `unknown_component`, or `unknown_reference` (an input, an output of a kind whose outputs
+ * are always the same, a list inside of text). Other outputs are known only when the component has been applied.
  */
 export function checkReferences(value: unknown, names: ReferenceNames, at = ''): void {
-  const faults = referencesOf(value).flatMap(({ reference, pointer, line, column }) => {
-    const known =
-      reference.kind === 'output'
-        ? names.components.has(reference.component)
-        : reference.kind === 'install' || names.inputs.has(reference.key);
-    const message = `{{ ${referenceText(reference)} }} at ${line}:${column} refers to nothing`;
-    return known ? [] : [{ kind: reference.kind, pointer: at + pointer, message }];
+  const faults = referencesOf(value).flatMap((placed) => {
+    const { reference, pointer, line, column } = placed;
+    const wrong = faultOf(placed, names);
+    if (wrong === undefined) return [];
+    const missing = reference.kind === 'output' && !names.components.has(reference.component);
+    return [
+      { missing, pointer: at + pointer, message: `{{ ${referenceText(reference)} }} at ${line}:${column} ${wrong}` },
+    ];
   });
   if (faults.length === 0) return;
-  const code = faults.some((found) => found.kind === 'output') ? 'unknown_component' : 'unknown_reference';
+  const code = faults.some(({ missing }) => missing) ? 'unknown_component' : 'unknown_reference';
   throw new ImsError(
     code,
     faults.map(({ pointer, message }) => `${pointer || '/'}: ${message}`).join('; '),

@@ -1,5 +1,4 @@
 import { WaitingReason, type Hold, type JobStatus } from '#contracts';
-import { isCustomerHold } from './job.js';
 import { type Presence } from './presence.js';
 
 /** What is known about a job that is not finished, when somebody asks why it does not go on. */
@@ -50,7 +49,12 @@ export function waitingReason(facts: WaitingFacts): WaitingReason | undefined {
 
 function queued(facts: WaitingFacts): WaitingReason {
   const { agent, hold } = facts;
-  if (hold && !isCustomerHold(hold)) return tampered(hold);
+  if (hold?.code === 'token_tampered') return tampered(hold);
+  if (hold?.code === 'awaiting_approval') {
+    const how =
+      'Read the plan (GET /v1/jobs/{job_id}/plan); then approve or reject it (POST …/plan/approve, …/plan/reject).';
+    return reason('awaiting_approval', hold.detail, how);
+  }
   switch (agent.presence) {
     case 'never_enrolled':
       return reason(

@@ -22,6 +22,7 @@ const OPTIONS: Options = {
   additionalConverters: {
     // A bounded JSON object (`Json()`): its size is no keyword of JSON Schema; without this the library invents a $ref to `Object`.
     jsonSize: () => ({ additionalProperties: true }),
+    labels: () => ({ additionalProperties: { type: 'string', maxLength: 63 }, maxProperties: 32 }),
     // The library adds `type: number`, which turns an integer with bounds back into any number.
     min: ({ constraints }) => ({ minimum: constraints[0] as number }),
     max: ({ constraints }) => ({ maximum: constraints[0] as number }),

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { type EntityManager } from 'typeorm';
 import {
   App,
+  ApprovalPolicy,
   AppPage,
   Component,
   ComponentPage,
@@ -16,6 +17,7 @@ import {
   listApps,
   listComponents,
   newId,
+  updateApp,
   updateComponent,
   type AppId,
   type AppRef,
@@ -24,13 +26,14 @@ import {
   type CreateComponent,
   type ListInApp,
   type ListInVendor,
+  type UpdateApp,
   type UpdateComponent,
   type VendorId,
 } from '#contracts';
 import { checkComponentSpec, checkDeclarations, checkNoCycle, graphComponent } from '#domain';
 import { Serves } from '#messaging';
 import { Database, type Tx } from '#persistence';
-import { caller, checkStorable, iso, wire } from '../wire.js';
+import { caller, checkStorable, iso, json, wire } from '../wire.js';
 import { AppRow, ComponentRow, VendorRow, type StoredSpec } from './entities.js';
 import { found, insert, newest, page, position, unlessTaken } from './lists.js';
 
@@ -43,7 +46,8 @@ export class Apps {
   async createApp({ vendor_id, app }: CreateApp): Promise<App> {
     checkStorable(app);
     checkDeclarations(app.inputs ?? [], '/inputs');
-    const row = { id: newId('app'), vendor_id, name: app.name, inputs: app.inputs ?? [] } as AppRow;
+    const { name, inputs = [], approval = null } = app;
+    const row = { id: newId('app'), vendor_id, name, inputs, approval } as AppRow;
     const write = this.database.transaction(async ({ manager, record }) => {
       found(await manager.findOneBy(VendorRow, { id: vendor_id }), `vendor ${vendor_id}`);
       await insert(manager, AppRow, row);
@@ -57,6 +61,34 @@ export class Apps {
     });
     await unlessTaken(`an app with the name ${app.name}`, write);
     return viewApp(row);
+  }
+
+  /** Replaces what may be changed. Installs take a changed declaration with their next deployment. */
+  @Serves(updateApp)
+  async updateApp({ vendor_id, app_id, settings, if_match }: UpdateApp): Promise<App> {
+    checkStorable(settings);
+    const { inputs = [], approval = null } = settings;
+    checkDeclarations(inputs, '/inputs');
+    return this.database.transaction(async (tx) => {
+      await this.lockComponents(tx, vendor_id, app_id);
+      const row = await findApp(tx.manager, vendor_id, app_id);
+      if (if_match !== undefined && etagOf(viewApp(row)) !== if_match) {
+        throw new ImsError('precondition_failed', `app ${row.name} has changed`);
+      }
+      await tx.query('UPDATE apps SET inputs = $2, approval = $3 WHERE id = $1', [
+        app_id,
+        json(inputs),
+        json(approval),
+      ]);
+      await tx.record({
+        chainOf: vendor_id,
+        type: 'app.updated',
+        vendor_id,
+        actor: caller(),
+        data: { app_id, inputs: inputs.map(({ name }) => name), approval: approval?.when ?? null },
+      });
+      return viewApp({ ...row, inputs, approval });
+    });
   }
 
   @Serves(listApps)
@@ -174,7 +206,13 @@ async function findComponent(manager: EntityManager, vendor_id: VendorId, id: st
 }
 
 const viewApp = (row: AppRow): App =>
-  wire(App, { id: row.id, name: row.name, inputs: row.inputs, created_at: iso(row.created_at) });
+  wire(App, {
+    id: row.id,
+    name: row.name,
+    inputs: row.inputs,
+    approval: row.approval && wire(ApprovalPolicy, row.approval),
+    created_at: iso(row.created_at),
+  });
 
 const viewComponent = (row: ComponentRow): Component =>
   wire(Component, {

@@ -1,11 +1,13 @@
 import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
 import {
   type AppId,
+  type ApprovalPolicy,
   type Artifact,
   type BuildId,
   type ComponentId,
   type ComponentSpec,
   type InputDeclaration,
+  type MarkedBad,
   type ReleaseComponent,
   type ReleaseId,
   type VendorId,
@@ -28,6 +30,7 @@ export class AppRow {
   @Column('text') vendor_id: VendorId;
   @Column('text') name: string;
   @Column('jsonb') inputs: InputDeclaration[];
+  @Column('jsonb', { nullable: true }) approval: Stored<ApprovalPolicy> | null;
   @CreateDateColumn({ type: 'timestamptz' }) created_at: Date;
 }
 
@@ -48,6 +51,11 @@ export class ReleaseRow {
   @Column('text') app_id: AppId;
   @Column('text') version: string;
   @Column('jsonb') components: Stored<ReleaseComponent>[];
+  /** Null for releases of before it was kept: the app's. */
+  @Column('jsonb', { nullable: true }) inputs: InputDeclaration[] | null;
+  @Column('boolean', { default: false }) required: boolean;
+  @Column('text', { nullable: true }) rollback_floor: string | null;
+  @Column('jsonb', { nullable: true }) bad: Stored<MarkedBad> | null;
   @CreateDateColumn({ type: 'timestamptz' }) created_at: Date;
 }
 

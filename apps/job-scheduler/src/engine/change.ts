@@ -133,7 +133,7 @@ export class Change {
         [JSON.stringify(this.stops)],
       );
     }
-    await storeOutcomes(tx, this.outcomes);
+    this.facts.push(...(await storeOutcomes(tx, this.outcomes)));
   }
 
   private async writeJobs(): Promise<void> {

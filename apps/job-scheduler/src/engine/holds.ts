@@ -14,7 +14,7 @@ import {
   type ResumeHeldJob,
   type VendorId,
 } from '#contracts';
-import { isCustomerHold, jobMachine } from '#domain';
+import { jobMachine } from '#domain';
 import { Serves, type MessageContext } from '#messaging';
 import { Database, storableJson, storableText } from '#persistence';
 import { Presence } from '../agents/presence.js';
@@ -53,7 +53,8 @@ export class Holds {
   /** A token of the job was in wrong hands. No error where nothing is left to hold: held already, ending, ended. */
   async hold(vendor_id: VendorId, job_id: JobId, { code, detail }: Hold): Promise<void> {
     const hold = wire(Hold, { code, detail: storableText(detail) });
-    if (isCustomerHold(hold)) throw new ImsError('invalid_request', `${code} comes with an attempt's result alone`);
+    if (code !== 'token_tampered')
+      throw new ImsError('invalid_request', `${code} comes with an attempt's result alone`);
     await this.transitions.run(async (change) => {
       const job = await this.lock(change, vendor_id, job_id);
       if (job.status === 'cancelling' || jobMachine.isFinal(job.status)) return;

@@ -6,13 +6,15 @@ import {
   ObserveOutcome,
   parse,
   SyncOutcome,
+  type JobId,
   type JobResult,
   type JsonObject,
   type Problem,
 } from '#contracts';
-import { isCustomerHold, type Fault, type JobEvent } from '#domain';
-import { storableJson, storableText, type Tx } from '#persistence';
+import { type Fault, type JobEvent } from '#domain';
+import { storableJson, storableText, type NewEvent, type Tx } from '#persistence';
 import { wire } from '../wire.js';
+import { storeObservation } from './observations.js';
 import { type JobRow } from './rows.js';
 
 /** What a finished attempt left behind, checked against the shape of its kind. */
@@ -62,9 +64,11 @@ export function readResult(job: JobRow, body: JobResult, expected: Expected): Re
   }
 }
 
-/** A hold that an agent may set: its customer's. */
+/** A hold that an agent may set: its customer's, or the one that it was answered about its plan. */
 function holdOf(hold: Hold | undefined): Hold | undefined {
-  return hold && isCustomerHold(hold) ? wire(Hold, { ...hold, detail: storableText(hold.detail) }) : undefined;
+  return hold && hold.code !== 'token_tampered'
+    ? wire(Hold, { ...hold, detail: storableText(hold.detail) })
+    : undefined;
 }
 
 function faultOf(error: Problem | undefined): Fault | undefined {
@@ -107,11 +111,13 @@ export interface StoredOutcome {
 /**
  * Writes what attempts left behind, in the transaction that ends their jobs. An apply or destroy that was begun and did
  * not succeed leaves the component in a state that nobody knows: `failed` means "something may be there", so a teardown
- * takes it along. What was never begun changed nothing.
+ * takes it along. What was never begun changed nothing. Answers the facts that follow from it.
  */
-export async function storeOutcomes(tx: Tx, left: readonly StoredOutcome[]): Promise<void> {
+export async function storeOutcomes(tx: Tx, left: readonly StoredOutcome[]): Promise<NewEvent[]> {
+  const facts: NewEvent[] = [];
   const builds: object[] = [];
   const components: object[] = [];
+  const begun = await begunAmong(tx, left);
   for (const { job, outcome } of left) {
     if (outcome?.kind === 'build') {
       const { artifact, source_commit, references } = outcome.outcome;
@@ -120,7 +126,9 @@ export async function storeOutcomes(tx: Tx, left: readonly StoredOutcome[]): Pro
       components.push(componentOf(job, 'deployed', outcome.outcome));
     } else if (outcome?.kind === 'destroy') {
       components.push(componentOf(job, 'removed'));
-    } else if (!outcome && job.attempt > 0 && (job.kind === 'apply' || job.kind === 'destroy')) {
+    } else if (outcome?.kind === 'observe') {
+      facts.push(...(await storeObservation(tx, job, outcome.outcome)));
+    } else if (begun.has(job.id)) {
       components.push(componentOf(job, 'failed'));
     }
   }
@@ -133,6 +141,20 @@ export async function storeOutcomes(tx: Tx, left: readonly StoredOutcome[]): Pro
     );
   }
   if (components.length > 0) await writeComponents(tx, components);
+  return facts;
+}
+
+/** Of the applies and destroys that did not succeed those that were begun: attempts that were given back touched nothing. */
+async function begunAmong(tx: Tx, left: readonly StoredOutcome[]): Promise<ReadonlySet<JobId>> {
+  const failed = left.filter(
+    ({ job, outcome }) => !outcome && job.attempt > 0 && (job.kind === 'apply' || job.kind === 'destroy'),
+  );
+  if (failed.length === 0) return new Set();
+  const rows = await tx.query<{ job_id: JobId }>(
+    `SELECT DISTINCT job_id FROM attempts WHERE job_id = ANY($1) AND status <> 'deferred'`,
+    [failed.map(({ job }) => job.id)],
+  );
+  return new Set(rows.map(({ job_id }) => job_id));
 }
 
 function componentOf(job: JobRow, status: 'deployed' | 'failed' | 'removed', outcome?: ApplyOutcome): object {
@@ -151,6 +173,8 @@ async function writeComponents(tx: Tx, components: readonly object[]): Promise<v
        FROM jsonb_to_recordset($1) AS r (install_id text, name text, component_id text, kind text, status text,
          release_id text, outputs jsonb, sensitive_outputs text[])
      ON CONFLICT (install_id, name) DO UPDATE SET
+       -- What a probe found before is no more true.
+       health = NULL, reasons = NULL, drifted = NULL, difference = NULL, observed_at = NULL,
        component_id = EXCLUDED.component_id, kind = EXCLUDED.kind, status = EXCLUDED.status,
        release_id = EXCLUDED.release_id, updated_at = now(),
        -- After a failure the old outputs are still the best that is known; after a removal there are none.

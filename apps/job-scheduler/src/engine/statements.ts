@@ -3,6 +3,7 @@ import {
   Artifact,
   Envelope,
   ImsError,
+  InputDeclaration,
   JobComponent,
   JobStatement,
   LIMITS,
@@ -14,6 +15,7 @@ import {
   type JsonObject,
   type ReleaseComponent,
 } from '#contracts';
+import { isCustomerInput } from '#domain';
 import { nkeyFromSeed, type NkeySigner } from '#messaging';
 import { type Tx } from '#persistence';
 import { SchedulerConfig } from '../config.js';
@@ -28,6 +30,7 @@ export interface JobFacts {
   readonly app_name: string;
   readonly install_name: string | null;
   readonly inputs: JsonObject | null;
+  readonly declared: InputDeclaration[] | null;
   readonly agent_key: string | null;
   readonly presence: string;
   readonly build_spec: StoredSpec | null;
@@ -50,7 +53,7 @@ interface FactsRow extends Omit<JobFacts, 'lease'> {
 export async function factsOf(tx: Tx, ids: readonly JobId[]): Promise<Map<JobId, JobFacts>> {
   const rows = await tx.query<FactsRow>(
     `SELECT j.id, v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key, g.presence,
-       i.name AS install_name, i.inputs, b.spec AS build_spec, r.version, r.created_at AS released_at, d.rollback,
+       i.name AS install_name, coalesce(d.inputs, i.inputs) AS inputs, coalesce(r.inputs, a.inputs) AS declared, b.spec AS build_spec, r.version, r.created_at AS released_at, d.rollback,
        (SELECT c FROM jsonb_array_elements(r.components) c WHERE c->>'name' = j.component_name) AS released,
        l.attempt AS lease_attempt, l.session_id, t.granted_at
      FROM jobs j JOIN apps a ON a.id = j.app_id JOIN vendors v ON v.id = a.vendor_id JOIN agents g ON g.id = j.agent_id
@@ -115,11 +118,18 @@ export class Statements {
       ...(facts.rollback === true ? { rollback: true } : {}),
       source_commit: facts.released?.source_commit,
       inputs: facts.inputs,
+      customer_inputs: customerInputsOf(job, facts),
       issued_at: iso(issuedAt),
       expires_at: iso(new Date(issuedAt.getTime() + LIMITS.jobStatementMs)),
     });
     return signEnvelope(PAYLOAD_TYPES.job, statement, this.signer);
   }
+}
+
+/** Inputs of the release that the customer gives: the agent looks for their values on its host. */
+function customerInputsOf({ install_id }: JobRow, { declared }: JobFacts): InputDeclaration[] | undefined {
+  const own = install_id === null ? [] : (declared ?? []).filter(isCustomerInput);
+  return own.length > 0 ? own.map((input) => wire(InputDeclaration, input)) : undefined;
 }
 
 /** What a result of this job must fit: the repository of a build, the digest of a sync. */

@@ -4,6 +4,7 @@ import { Database } from '#persistence';
 import { createLogger, Lifecycle, Metrics, sleep } from '#platform';
 import { SchedulerConfig } from '../config.js';
 import { Holds } from './holds.js';
+import { Plans } from './plans.js';
 import { lockJob } from './rows.js';
 import { SCHEDULER, Transitions } from './transitions.js';
 
@@ -26,6 +27,7 @@ export class Sweep implements OnApplicationBootstrap {
     private readonly database: Database,
     private readonly transitions: Transitions,
     private readonly holds: Holds,
+    private readonly plans: Plans,
     private readonly config: SchedulerConfig,
     private readonly lifecycle: Lifecycle,
     metrics: Metrics,
@@ -48,6 +50,7 @@ export class Sweep implements OnApplicationBootstrap {
       try {
         await this.endLeases();
         await this.holds.liftDue();
+        await this.plans.followVotes();
         await this.repeatOffers();
       } catch (error) {
         this.logger.warn({ err: error }, 'sweep interrupted, the next one goes on');

@@ -317,8 +317,10 @@ function factOf(event: JobEvent, before: JobRow, status: JobStatus): string {
       return 'job.held';
     case 'resume':
     case 'lift':
+    case 'approved':
       return 'job.hold_lifted';
     case 'cancel':
+    case 'rejected':
     case 'dependency_failed':
       return `job.${status}`;
   }
@@ -328,6 +330,7 @@ function factOf(event: JobEvent, before: JobRow, status: JobStatus): string {
 function holdData(event: JobEvent, before: JobRow): JsonObject {
   if (event.type === 'hold') return { code: event.hold.code, detail: event.hold.detail };
   if (event.type === 'resume') return { code: before.hold?.code ?? null, by: 'vendor' };
+  if (event.type === 'approved') return { code: before.hold?.code ?? null, by: 'approval' };
   if (event.type === 'lift') return { code: before.hold?.code ?? null, by: event.by };
   if (event.type !== 'result' || event.outcome !== 'deferred') return {};
   return { hold: JSON.parse(JSON.stringify(event.hold)) as JsonObject };

@@ -16,22 +16,37 @@ import {
   type DeploymentId,
   type DeploymentRef,
   type DeploymentStatus,
+  type InputDeclaration,
   type InstallId,
+  type JsonObject,
   type ListInInstall,
   type NewDeployment,
   type ReleaseComponent,
   type ReleaseId,
+  type RolloutId,
   type VendorId,
 } from '#contracts';
-import { graphComponent, planDeploy, planTeardown, type Fault, type PlannedJob } from '#domain';
+import {
+  declaredOnly,
+  graphComponent,
+  planDeploy,
+  planTeardown,
+  refuseMove,
+  resolveInputs,
+  type Fault,
+  type PlannedJob,
+  type ReleaseFacts,
+  type ReleaseMove,
+} from '#domain';
 import { Serves } from '#messaging';
-import { Database, type Tx } from '#persistence';
+import { Database, type Query, type Tx } from '#persistence';
 import { type Stored } from '../catalogue/entities.js';
 import { found, page, position } from '../catalogue/lists.js';
 import { Cancel } from '../engine/cancel.js';
 import { type Change } from '../engine/change.js';
+import { type JobRow } from '../engine/rows.js';
 import { Transitions } from '../engine/transitions.js';
-import { caller, iso, isoOrNull, problem, wire } from '../wire.js';
+import { caller, iso, isoOrNull, json, problem, wire } from '../wire.js';
 
 interface DeploymentView {
   readonly id: DeploymentId;
@@ -39,6 +54,7 @@ interface DeploymentView {
   readonly release_id: ReleaseId | null;
   readonly kind: 'deploy' | 'teardown';
   readonly rollback: boolean;
+  readonly rollout_id: RolloutId | null;
   readonly status: DeploymentStatus;
   readonly error: Fault | null;
   readonly created_at: Date;
@@ -55,7 +71,9 @@ const SELECT_DEPLOYMENTS = `
       count(*) FILTER (WHERE finished_at IS NULL) AS unfinished
     FROM jobs WHERE deployment_id = d.id) c`;
 
-interface LockedInstall {
+/** A deployment as it was asked for, by a person or by a rollout. */
+type Wanted = NewDeployment & { readonly rollout_id?: RolloutId };
+export interface LockedInstall {
   readonly id: InstallId;
   readonly vendor_id: VendorId;
   readonly app_id: AppId;
@@ -127,7 +145,14 @@ export class Deployments {
     return this.getDeployment({ vendor_id, deployment_id });
   }
 
-  private async begin(change: Change, id: DeploymentId, install: LockedInstall, wanted: NewDeployment): Promise<void> {
+  /** Makes the deployment of an install whose row the caller has locked. Throws like `createDeployment`. */
+  async begin(
+    change: Change,
+    id: DeploymentId,
+    install: LockedInstall,
+    wanted: Wanted,
+    actor = caller(),
+  ): Promise<void> {
     const { tx } = change;
     const [busy] = await tx.query<{ id: DeploymentId; status: string }>(
       `SELECT id, status FROM deployments WHERE install_id = $1 AND status IN ('running', 'cancelling')`,
@@ -135,18 +160,31 @@ export class Deployments {
     );
     if (busy) throw new ImsError('deployment_in_progress', `${busy.id} is ${busy.status}`);
     const deploy = wanted.kind === 'deploy';
+    const [gone] = await tx.query('SELECT 1 FROM installs WHERE id = $1 AND deprovisioned IS NOT NULL', [install.id]);
+    if (gone && deploy) throw new ImsError('conflict', `${install.id} is deprovisioned: only a teardown is left`);
+    await this.endProbes(change, install.id);
     const parts = deploy
       ? await partsOfRelease(tx, install, wanted.release_id ?? '')
       : await partsPresent(tx, install.id);
     const nodes = parts.map(({ component }) => graphComponent(component));
     const plan = deploy ? planDeploy(nodes) : planTeardown(nodes);
     const rollback = wanted.rollback === true;
-    if (deploy && !rollback) await refuseDowngrade(tx, install.id, wanted.release_id ?? '');
+    if (deploy) await checkMove(tx, install.id, wanted.release_id ?? '', rollback);
+    const inputs = await inputsFor(tx, install.id, wanted.release_id);
     const { vendor_id, id: install_id } = install;
     await tx.query(
-      `INSERT INTO deployments (id, vendor_id, install_id, release_id, kind, rollback, status)
-       VALUES ($1, $2, $3, $4, $5, $6, 'running')`,
-      [id, vendor_id, install_id, wanted.release_id ?? null, wanted.kind, rollback],
+      `INSERT INTO deployments (id, vendor_id, install_id, release_id, kind, rollback, status, rollout_id, inputs)
+       VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, $8)`,
+      [
+        id,
+        vendor_id,
+        install_id,
+        wanted.release_id ?? null,
+        wanted.kind,
+        rollback,
+        wanted.rollout_id ?? null,
+        json(inputs),
+      ],
     );
     change.facts.push({
       chainOf: install_id,
@@ -154,13 +192,32 @@ export class Deployments {
       vendor_id,
       install_id,
       deployment_id: id,
-      actor: caller(),
-      data: { kind: wanted.kind, release_id: wanted.release_id ?? null, rollback, jobs: plan.length },
+      actor,
+      data: {
+        kind: wanted.kind,
+        release_id: wanted.release_id ?? null,
+        rollback,
+        jobs: plan.length,
+        ...(wanted.rollout_id === undefined ? {} : { rollout_id: wanted.rollout_id }),
+      },
     });
     if (deploy) await showComponents(tx, install_id, parts);
     await this.createJobs(change, id, install, plan, new Map(parts.map((part) => [part.component.name, part])));
     // A teardown of nothing has ended before it began.
     if (plan.length === 0) change.unsettled.add(id);
+  }
+
+  /** A probe is worth nothing beside a change, and must not keep the agent or a state lock from it. */
+  private async endProbes(change: Change, install_id: InstallId): Promise<void> {
+    const probes = await change.tx.query<JobRow>(
+      `SELECT j.*, clock_timestamp() AS now FROM jobs j
+       WHERE install_id = $1 AND kind = 'observe' AND finished_at IS NULL ORDER BY id FOR UPDATE`,
+      [install_id],
+    );
+    for (const job of probes) {
+      const event = { type: 'cancel', force: false, reason: 'a deployment begins' } as const;
+      if (job.status !== 'cancelling') this.transitions.apply(change, job, event, { actor: caller() });
+    }
   }
 
   private async createJobs(
@@ -217,18 +274,66 @@ async function partsOfRelease(tx: Tx, install: LockedInstall, release_id: Releas
   return components.map((component) => ({ component, release_id }));
 }
 
-/**
- * Going back is for people to say: agents refuse it too, so a replayed or forged job cannot bring an old fault back.
- * What counts is what was ever begun here, also before a teardown.
- */
-async function refuseDowngrade(tx: Tx, install_id: InstallId, release_id: string): Promise<void> {
-  const [newer] = await tx.query<{ id: ReleaseId; version: string }>(
-    `SELECT r.id, r.version FROM deployments d JOIN releases r ON r.id = d.release_id
-      WHERE d.install_id = $1 AND r.created_at > (SELECT created_at FROM releases WHERE id = $2)
-      ORDER BY r.created_at DESC LIMIT 1`,
-    [install_id, release_id],
+/** Throws what the rules refuse the move for. */
+async function checkMove(tx: Tx, install_id: InstallId, release_id: ReleaseId, rollback: boolean): Promise<void> {
+  const facts = (await moveFacts(tx.query, [install_id], release_id)).get(install_id);
+  const refusal = facts && refuseMove({ ...facts, rollback });
+  if (refusal) throw new ImsError(refusal.code, refusal.detail);
+}
+
+const MOVE_FACTS = 'r.id, r.version, r.created_at, r.required, r.rollback_floor, r.bad';
+interface ReleaseFactsRow extends Omit<ReleaseFacts, 'created_at'> {
+  readonly created_at: Date;
+}
+const factsOf = (row: ReleaseFactsRow): ReleaseFacts => ({ ...row, created_at: iso(row.created_at) });
+
+/** All that the rules need to know of the way of some installs of one app to a release. */
+export async function moveFacts(
+  query: Query,
+  installs: readonly InstallId[],
+  release_id: ReleaseId,
+): Promise<Map<InstallId, Omit<ReleaseMove, 'rollback'>>> {
+  const releases = await query<ReleaseFactsRow>(
+    `SELECT ${MOVE_FACTS} FROM releases r JOIN releases t ON t.app_id = r.app_id
+     WHERE t.id = $1 AND (r.required OR r.id = t.id)`,
+    [release_id],
   );
-  if (newer) throw new ImsError('release_downgraded', `this install has had ${newer.version} (${newer.id})`);
+  const target = factsOf(
+    found(
+      releases.find(({ id }) => id === release_id),
+      `release ${release_id}`,
+    ),
+  );
+  const required = releases.filter((release) => release.required).map(factsOf);
+  const had = await query<ReleaseFactsRow & { install_id: InstallId; installed: boolean }>(
+    `SELECT DISTINCT ON (i.id, r.id) i.id AS install_id, r.id = i.release_id AS installed, ${MOVE_FACTS}
+     FROM installs i JOIN deployments d ON d.install_id = i.id JOIN releases r ON r.id = d.release_id
+     WHERE i.id = ANY($1)`,
+    [installs],
+  );
+  return new Map(
+    installs.map((id) => {
+      const own = had.filter((release) => release.install_id === id);
+      const installed = own.find((release) => release.installed);
+      return [id, { target, required, had: own.map(factsOf), installed: installed && factsOf(installed) }];
+    }),
+  );
+}
+
+/**
+ * The vendor's values for a deployment, fixed when it begins: those of the install that the release declares. A teardown
+ * takes what the last deployment had: things are removed with the values that they were made with. Throws `missing_input`.
+ */
+async function inputsFor(tx: Tx, install_id: InstallId, release_id?: ReleaseId): Promise<JsonObject> {
+  const [row] = await tx.query<{ inputs: JsonObject; last: JsonObject | null; declared: InputDeclaration[] | null }>(
+    `SELECT i.inputs,
+       (SELECT d.inputs FROM deployments d WHERE d.install_id = i.id AND d.inputs IS NOT NULL ORDER BY id DESC LIMIT 1) AS last,
+       (SELECT coalesce(r.inputs, a.inputs) FROM releases r JOIN apps a ON a.id = r.app_id WHERE r.id = $2) AS declared
+     FROM installs i WHERE i.id = $1`,
+    [install_id, release_id ?? null],
+  );
+  const { inputs, last, declared } = found(row, `install ${install_id}`);
+  return declared ? resolveInputs(declared, declaredOnly(declared, inputs), '/inputs') : (last ?? inputs);
 }
 
 /** What is there, or may be there, each as the release that it was last applied from describes it. */
@@ -269,6 +374,7 @@ const viewDeployment = (row: DeploymentView): Deployment =>
     release_id: row.release_id,
     kind: row.kind,
     ...(row.rollback ? { rollback: true } : {}),
+    rollout_id: row.rollout_id,
     status: row.status,
     jobs: wire(DeploymentJobCounts, {
       total: row.total,

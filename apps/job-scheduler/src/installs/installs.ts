@@ -1,33 +1,47 @@
 import { Injectable } from '@nestjs/common';
 import {
+  ApprovalPolicy,
   createInstall,
+  Deprovisioned,
+  etagOf,
   getInstall,
+  ImsError,
   Install,
   InstallComponent,
   InstallPage,
   listInstalls,
   newId,
+  ObservePolicy,
+  updateInstall,
   type AgentId,
   type AppId,
+  type ChannelId,
   type CreateInstall,
   type InstallId,
   type InstallRef,
   type JsonObject,
   type ListInVendor,
   type ReleaseId,
+  type UpdateInstall,
 } from '#contracts';
-import { resolveInputs } from '#domain';
+import { checkSchedule, nextRun, resolveInputs } from '#domain';
 import { Serves } from '#messaging';
-import { Database } from '#persistence';
+import { Database, type Tx } from '#persistence';
 import { findApp } from '../catalogue/apps.js';
+import { type Stored } from '../catalogue/entities.js';
 import { found, page, position, unlessTaken } from '../catalogue/lists.js';
-import { caller, checkStorable, iso, wire } from '../wire.js';
+import { caller, checkStorable, iso, json, wire } from '../wire.js';
 
 interface InstallRow {
   readonly id: InstallId;
   readonly app_id: AppId;
   readonly name: string;
   readonly inputs: JsonObject;
+  readonly labels: Record<string, string>;
+  readonly channel_id: ChannelId | null;
+  readonly approval: Stored<ApprovalPolicy> | null;
+  readonly observe: Stored<ObservePolicy> | null;
+  readonly deprovisioned: Stored<Deprovisioned> | null;
   readonly agent_id: AgentId;
   readonly release_id: ReleaseId | null;
   readonly created_at: Date;
@@ -61,10 +75,12 @@ export class Installs {
   @Serves(createInstall)
   async createInstall({ vendor_id, install }: CreateInstall): Promise<Install> {
     checkStorable(install);
+    if (install.observe) checkSchedule(install.observe, '/observe');
     const id = newId('install');
     const write = this.database.transaction(async (tx) => {
       const app = await findApp(tx.manager, vendor_id, install.app_id);
       const inputs = resolveInputs(app.inputs, install.inputs ?? {}, '/inputs');
+      await checkChannel(tx, app.id, install.channel_id);
       const agent_id = newId('agent');
       await tx.query(`INSERT INTO agents (id, vendor_id, kind, install_id) VALUES ($1, $2, 'install', $3)`, [
         agent_id,
@@ -72,8 +88,22 @@ export class Installs {
         id,
       ]);
       await tx.query(
-        'INSERT INTO installs (id, vendor_id, app_id, name, inputs, agent_id) VALUES ($1, $2, $3, $4, $5, $6)',
-        [id, vendor_id, app.id, install.name, JSON.stringify(inputs), agent_id],
+        `INSERT INTO installs (id, vendor_id, app_id, name, inputs, agent_id, labels, channel_id, approval, observe,
+           observe_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+        [
+          id,
+          vendor_id,
+          app.id,
+          install.name,
+          json(inputs),
+          agent_id,
+          json(install.labels ?? {}),
+          install.channel_id ?? null,
+          json(install.approval),
+          json(install.observe),
+          firstProbe(install.observe),
+        ],
       );
       await tx.record({
         chainOf: id,
@@ -87,6 +117,59 @@ export class Installs {
     });
     await unlessTaken(`an install with the name ${install.name}`, write);
     return this.getInstall({ vendor_id, install_id: id });
+  }
+
+  /** Replaces what the vendor may set. New inputs reach the install with its next deployment. */
+  @Serves(updateInstall)
+  async updateInstall({ vendor_id, install_id, settings, if_match }: UpdateInstall): Promise<Install> {
+    checkStorable(settings);
+    if (settings.observe) checkSchedule(settings.observe, '/observe');
+    await this.database.transaction(async (tx) => {
+      const ref = [install_id, vendor_id];
+      await tx.query('SELECT 1 FROM installs WHERE id = $1 AND vendor_id = $2 FOR UPDATE', ref);
+      const [read] = await tx.query<InstallRow>(`${SELECT_INSTALL} WHERE i.id = $1 AND i.vendor_id = $2`, ref);
+      const row = found(read, `install ${install_id}`);
+      if (if_match !== undefined && etagOf(viewInstall(row)) !== if_match) {
+        throw new ImsError('precondition_failed', `install ${row.name} has changed`);
+      }
+      const app = await findApp(tx.manager, vendor_id, row.app_id);
+      const inputs = resolveInputs(app.inputs, settings.inputs ?? {}, '/inputs');
+      await checkChannel(tx, row.app_id, settings.channel_id);
+      const labels = settings.labels ?? {};
+      const channel_id = settings.channel_id ?? null;
+      await tx.query(
+        `UPDATE installs SET inputs = $2, labels = $3, channel_id = $4, approval = $5, observe = $6, observe_at = $7
+         WHERE id = $1`,
+        [
+          install_id,
+          json(inputs),
+          json(labels),
+          channel_id,
+          json(settings.approval),
+          json(settings.observe),
+          firstProbe(settings.observe),
+        ],
+      );
+      const changed = (now: JsonObject, before: JsonObject): string[] =>
+        [...new Set([...Object.keys(now), ...Object.keys(before)])].filter(
+          (name) => JSON.stringify(now[name]) !== JSON.stringify(before[name]),
+        );
+      await tx.record({
+        chainOf: install_id,
+        type: 'install.updated',
+        vendor_id,
+        install_id,
+        actor: caller(),
+        data: {
+          inputs: changed(inputs, row.inputs),
+          labels,
+          channel_id,
+          approval: settings.approval?.when ?? null,
+          observe: settings.observe?.cron ?? null,
+        },
+      });
+    });
+    return this.getInstall({ vendor_id, install_id });
   }
 
   @Serves(listInstalls)
@@ -109,12 +192,28 @@ export class Installs {
   }
 }
 
+const firstProbe = (observe: ObservePolicy | undefined): Date | null =>
+  (observe && nextRun(observe, new Date())) ?? null;
+
+/** A channel of the same app, or none. */
+async function checkChannel(tx: Tx, app_id: AppId, channel_id: ChannelId | undefined): Promise<void> {
+  if (channel_id === undefined) return;
+  const [channel] = await tx.query('SELECT 1 FROM channels WHERE id = $1 AND app_id = $2', [channel_id, app_id]);
+  if (channel) return;
+  const message = 'is no channel of this app';
+  throw new ImsError('invalid_request', `/channel_id ${message}`, [{ pointer: '/channel_id', message }]);
+}
+
 const viewInstall = (row: InstallRow): Install =>
   wire(Install, {
     id: row.id,
     app_id: row.app_id,
     name: row.name,
     inputs: row.inputs,
+    ...(Object.keys(row.labels).length > 0 ? { labels: row.labels } : {}),
+    channel_id: row.channel_id,
+    approval: row.approval && wire(ApprovalPolicy, row.approval),
+    observe: row.observe && wire(ObservePolicy, row.observe),
     agent_id: row.agent_id,
     release_id: row.release_id,
     components: (row.components ?? []).map((component) =>
@@ -128,6 +227,7 @@ const viewInstall = (row: InstallRow): Install =>
         updated_at: iso(new Date(component.updated_at)),
       }),
     ),
+    deprovisioned: row.deprovisioned && wire(Deprovisioned, row.deprovisioned),
     customer_policy: row.customer_policy,
     created_at: iso(row.created_at),
   });
