@@ -77,7 +77,6 @@ it('a signing key is replaced under a running agent, and the old one ends', asyn
 
 it('the operator’s signing key is replaced: agents stay, and the new one states the account', async () => {
   const credentials = await (await natsIdentities(dir)).agentCreds('install', agent);
-  const old = nkeyFromSeed(await readFile(join(dir, 'keys', 'operator-signing.nk'), 'utf8'));
   await keys.rotate('operator-signing');
   await nats.restart();
   expect(await connects(credentials)).toBe(true);

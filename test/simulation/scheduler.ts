@@ -308,9 +308,11 @@ function typeOf(event: JobEvent, before: JobStatus, after: JobStatus): string {
       return 'job.held';
     case 'resume':
     case 'lift':
+    case 'approved':
       return 'job.hold_lifted';
     case 'cancel':
     case 'dependency_failed':
+    case 'rejected':
       return `job.${after}`;
   }
 }
