@@ -1,6 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright';
 import { chromium, type Browser, type Page } from 'playwright-core';
 import { requireTool, ToolMissing } from '#stack';
+import { until } from '../../deploy/drills/play.js';
 
 /** Everything but the network to the page itself is off, and nothing of the browser reports anywhere. */
 const FLAGS = [
@@ -71,9 +72,10 @@ class Visitor {
     }
     await page.emulateMedia({ colorScheme: 'light' });
     await page.setViewportSize(PHONE);
-    // One width for the layout, and what sticks out.
-    const wider = await page.evaluate('document.documentElement.scrollWidth - window.innerWidth');
-    if (Number(wider) > 0) this.faults.push(`${what}: ${String(wider)} px wider than a phone`);
+    // The layout takes a few frames to follow the new width.
+    const fits = async (): Promise<boolean> =>
+      Number(await page.evaluate('document.documentElement.scrollWidth - window.innerWidth')) <= 0;
+    await until('it is as narrow as a phone', fits, 5_000).catch(() => this.faults.push(`${what}: wider than a phone`));
     await page.setViewportSize(DESK);
   }
 }
@@ -106,7 +108,7 @@ export async function walkPage(url: string, apiKey: string): Promise<PageReport>
     const row = page.getByRole('link', { name: /globex/ });
     await row.focus();
     await page.keyboard.press('Enter');
-    await visitor.inspect('install', 'Last contact');
+    await visitor.inspect('install', 'Last deployment');
 
     await visitor.press('button', 'Deploy');
     await page.getByRole('dialog').getByRole('button', { name: 'Deploy', exact: true }).click();

@@ -79,7 +79,7 @@ describe('README', () => {
       const key = readFileSync(join(home, '.demo/keys/api-key-acme'), 'utf8').trim();
       const page = await walkPage(`http://127.0.0.1:${gateway}`, key);
       expect(page.faults).toEqual([]);
-      if (page.done) expect(page.visited).toHaveLength(18);
+      if (page.done) expect(page.visited).toHaveLength(17);
     } finally {
       demo.child.kill('SIGINT');
     }

@@ -51,7 +51,7 @@ export function Installs() {
           data={[{ value: '', label: 'any health' }, ...HEALTHS]}
         />
       </Group>
-      <section className="panel" aria-label="Installs">
+      <div className="panel">
         {pages.error !== null && <Failed error={pages.error} />}
         {pages.loading ? (
           <Loading />
@@ -64,7 +64,7 @@ export function Installs() {
         ) : (
           <Rows rows={pages.rows} more={pages.more} loadMore={pages.loadMore} />
         )}
-      </section>
+      </div>
       <Text fz="xs" className="muted" mt={6}>
         {pages.rows.length.toLocaleString()}
         {pages.more ? '+' : ''} installs

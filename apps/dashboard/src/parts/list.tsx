@@ -31,7 +31,7 @@ export function List<T extends object>({
   return (
     <>
       {pages.error !== null && <Failed error={pages.error} />}
-      <div className="scroll" tabIndex={0} role="region" aria-label={label}>
+      <div className="scroll" tabIndex={0} role="region" aria-label={`${label}, rows`}>
         <Table highlightOnHover>
           <Table.Thead>
             <Table.Tr>
