@@ -311,6 +311,7 @@ function typeOf(event: JobEvent, before: JobStatus, after: JobStatus): string {
     case 'approved':
       return 'job.hold_lifted';
     case 'cancel':
+    case 'rejected':
     case 'dependency_failed':
     case 'rejected':
       return `job.${after}`;

@@ -56,6 +56,8 @@ const quoted = (text: string): string => JSON.stringify(text);
 /** The part of a server's configuration that says whom it trusts. No secret in it. */
 export const natsAuthConfig = (ids: Pick<NatsIdentities, 'operatorJwt' | 'preload'>, dir: string): string =>
   `operator: ${quoted(ids.operatorJwt)}
+# A service's user names each subject that it may use, and comes in one line: with the default of 4 KB the server hangs up.
+max_control_line: 64KB
 resolver: { type: full, dir: ${quoted(resolverDir(dir))}, allow_delete: false, interval: "2m" }
 resolver_preload: {
 ${Object.entries(ids.preload)
