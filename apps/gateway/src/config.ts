@@ -5,7 +5,8 @@ import { EnvInt, EnvSecret, EnvText, EnvUrl, EnvUrls, loadConfig } from '#platfo
 export class GatewayConfig {
   @EnvUrl({ protocols: ['postgres', 'postgresql'] }) DATABASE_URL: string;
   @EnvUrls({ protocols: ['nats', 'tls', 'ws', 'wss'] }) NATS_URLS: string[];
-  @EnvText() NATS_JWT: string;
+  /** Names each subject that the service may use. */
+  @EnvText({ max: 64 * 1024 }) NATS_JWT: string;
   @EnvSecret() NATS_SEED: string;
   /** PEM of the private CA of the NATS servers. */
   @EnvText({ optional: true }) NATS_CA_FILE?: string;

@@ -7,7 +7,8 @@ const NATS_PROTOCOLS = ['nats', 'tls', 'ws', 'wss'];
 export class SchedulerConfig {
   @EnvUrl({ protocols: ['postgres', 'postgresql'] }) DATABASE_URL: string;
   @EnvUrls({ protocols: NATS_PROTOCOLS }) NATS_URLS: string[];
-  @EnvText() NATS_JWT: string;
+  /** Names each subject that the service may use. */
+  @EnvText({ max: 64 * 1024 }) NATS_JWT: string;
   @EnvSecret() NATS_SEED: string;
   /** PEM of the private CA of the NATS servers. */
   @EnvText({ optional: true }) NATS_CA_FILE?: string;

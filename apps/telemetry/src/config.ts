@@ -4,7 +4,8 @@ import { EnvInt, EnvSecret, EnvText, EnvUrl, EnvUrls } from '#platform';
 export class TelemetryConfig {
   @EnvUrl({ protocols: ['postgres', 'postgresql'] }) DATABASE_URL: string;
   @EnvUrls({ protocols: ['nats', 'tls', 'ws', 'wss'] }) NATS_URLS: string[];
-  @EnvText() NATS_JWT: string;
+  /** Names each subject that the service may use. */
+  @EnvText({ max: 64 * 1024 }) NATS_JWT: string;
   @EnvSecret() NATS_SEED: string;
   /** PEM of the private CA of the NATS servers. */
   @EnvText({ optional: true }) NATS_CA_FILE?: string;

@@ -42,7 +42,7 @@ describe('waiting reasons', () => {
       }),
       {
         numRuns: 2000,
-        // Nothing in its way: 5,000 draws missed this one now and then.
+        // Nothing in its way, and nothing but a full agent: 5,000 draws missed these now and then.
         examples: [
           [
             {
@@ -51,6 +51,17 @@ describe('waiting reasons', () => {
               blockedBy: [],
               agent: { id: 'agt_1', presence: 'online' },
               running: 0,
+              slots: 4,
+              offers: 1,
+            },
+          ],
+          [
+            {
+              status: 'queued',
+              attempt: 1,
+              blockedBy: [],
+              agent: { id: 'agt_1', presence: 'online' },
+              running: 4,
               slots: 4,
               offers: 1,
             },

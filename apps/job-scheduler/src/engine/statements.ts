@@ -53,7 +53,11 @@ interface FactsRow extends Omit<JobFacts, 'lease'> {
 export async function factsOf(tx: Tx, ids: readonly JobId[]): Promise<Map<JobId, JobFacts>> {
   const rows = await tx.query<FactsRow>(
     `SELECT j.id, v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key, g.presence,
-       i.name AS install_name, coalesce(d.inputs, i.inputs) AS inputs, coalesce(r.inputs, a.inputs) AS declared, b.spec AS build_spec, r.version, r.created_at AS released_at, d.rollback,
+       i.name AS install_name, coalesce(d.inputs, (
+         -- A probe compares with what was deployed, not with what the install was given since.
+         SELECT l.inputs FROM deployments l WHERE j.kind = 'observe' AND l.install_id = j.install_id
+           AND l.inputs IS NOT NULL ORDER BY l.id DESC LIMIT 1), i.inputs) AS inputs,
+       coalesce(r.inputs, a.inputs) AS declared, b.spec AS build_spec, r.version, r.created_at AS released_at, d.rollback,
        (SELECT c FROM jsonb_array_elements(r.components) c WHERE c->>'name' = j.component_name) AS released,
        l.attempt AS lease_attempt, l.session_id, t.granted_at
      FROM jobs j JOIN apps a ON a.id = j.app_id JOIN vendors v ON v.id = a.vendor_id JOIN agents g ON g.id = j.agent_id
