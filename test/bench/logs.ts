@@ -19,7 +19,7 @@ import {
 } from '#contracts';
 import { Bus, connectNats } from '#messaging';
 import { startNats, startPostgres, type NatsServer, type PostgresServer } from '#stack';
-import { LogShipper } from '../../libs/agent-kit/src/log-shipper.js';
+import { LogShipper } from '#agent-kit';
 import { Lifecycle, Metrics, ServiceHealth, sleep } from '#platform';
 import { JobLogs } from '../../apps/gateway/src/live/job-logs.js';
 import { Wakeups } from '../../apps/gateway/src/live/wakeups.js';

@@ -89,7 +89,9 @@ export class ScriptedAgent {
   static async enrol(gateway: Bus, token: string): Promise<ScriptedAgent> {
     const { seed, publicKey } = createNkey('user');
     const signing = generateKeyPairSync('ed25519').publicKey.export({ type: 'spki', format: 'pem' }).toString();
-    const { id: token_id, proof } = readEnrolmentToken(token)!;
+    const read = readEnrolmentToken(token);
+    if (!read) throw new Error('no enrolment token');
+    const { id: token_id, proof } = read;
     const enrolment = await gateway.call(enrolAgent, {
       token_id,
       proof,

@@ -49,7 +49,7 @@ function attemptOf(granted: Event, facts: readonly Event[]): Attempt {
   return {
     number,
     status: ATTEMPT_ENDS[end?.type ?? ''] ?? 'running',
-    agent_id: granted.agent_id ?? ('' as Attempt['agent_id']),
+    agent_id: granted.agent_id ?? '',
     granted_at: granted.at,
     ...(end === undefined ? {} : { ended_at: end.at }),
     steps: [],

@@ -73,7 +73,7 @@ export class LogSearch {
               searched += 1;
               if (wanted[i] !== true) continue;
               const text = storableText(line.text);
-              data.push({ ...line, text, job_id: row.job_id as LogHit['job_id'], attempt: row.attempt, seq: own });
+              data.push({ ...line, text, job_id: row.job_id, attempt: row.attempt, seq: own });
               bytes += text.length + 200;
               place = { ...at, seq };
               if (data.length >= limit || bytes >= PAGE_BYTES) return page();

@@ -17,7 +17,7 @@ export { RegistryTokens, type RegistryTokensOptions } from './agent-request.js';
 export { AgentClock } from './session.js';
 export { Processes, type Command, type CommandResult, type ProcessesOptions } from './processes.js';
 export { Redactor } from './redactor.js';
-export { type LogLevel } from './log-shipper.js';
+export { LogShipper, type LogLevel } from './log-shipper.js';
 export { assertPrivate, privateDirectory, writePrivate } from './files.js';
 export { type ProposedPlan } from './policy-attempt.js';
 export { customerCommands } from './policy-cli.js';

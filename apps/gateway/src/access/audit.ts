@@ -106,6 +106,4 @@ function bounded(value: unknown): string | null {
 }
 
 const plain = (row: Row): JsonObject =>
-  Object.fromEntries(
-    Object.entries({ ...row, at: row.at.toISOString() }).filter(([, value]) => value !== null),
-  ) as JsonObject;
+  Object.fromEntries(Object.entries({ ...row, at: row.at.toISOString() }).filter(([, value]) => value !== null));
