@@ -96,6 +96,16 @@ export interface Pages<T> {
   readonly loadMore: () => void;
 }
 
+/** Rows that came with their resource: all of them are there. */
+export const onePage = <T>(rows: readonly T[]): Pages<T> => ({
+  rows,
+  error: null,
+  loading: false,
+  more: false,
+  loadingMore: false,
+  loadMore: () => undefined,
+});
+
 /** A list, page by page, its loaded pages read again as long as they are shown. */
 export function usePages<T>(
   key: readonly unknown[],

@@ -1,7 +1,7 @@
 import { useState } from 'react';
 import { Stack, Text, TextInput } from '@mantine/core';
 import { useNavigate, useParams } from 'react-router';
-import { ims, isFinal, usePages, useResource, type App, type Schemas } from '../api.js';
+import { ims, isFinal, onePage, usePages, useResource, type App, type Schemas } from '../api.js';
 import { Act } from '../parts/act.js';
 import { PageHead, Panel, Shown } from '../parts/frame.js';
 import { Graph } from '../parts/graph.js';
@@ -202,14 +202,7 @@ function Inputs({ app }: { readonly app: App }) {
     <Panel flush>
       <List
         label="Inputs"
-        pages={{
-          rows: app.inputs ?? [],
-          error: null,
-          loading: false,
-          more: false,
-          loadingMore: false,
-          loadMore: () => undefined,
-        }}
+        pages={onePage(app.inputs ?? [])}
         keyOf={({ name }) => name}
         empty="Installs of this app have no inputs."
         columns={[

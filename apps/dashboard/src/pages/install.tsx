@@ -1,7 +1,17 @@
 import { useState } from 'react';
 import { Checkbox, Code, Group, NativeSelect, SimpleGrid, Stack, Text } from '@mantine/core';
 import { Link, useNavigate, useParams } from 'react-router';
-import { ims, isFinal, usePages, useResource, type Deployment, type Install, type Job, type Schemas } from '../api.js';
+import {
+  ims,
+  isFinal,
+  onePage,
+  usePages,
+  useResource,
+  type Deployment,
+  type Install,
+  type Job,
+  type Schemas,
+} from '../api.js';
 import { Act } from '../parts/act.js';
 import { Chart } from '../parts/chart.js';
 import { Events } from '../parts/events.js';
@@ -280,14 +290,7 @@ function Components({
       <Panel flush>
         <List
           label="Components"
-          pages={{
-            rows: install.components,
-            error: null,
-            loading: false,
-            more: false,
-            loadingMore: false,
-            loadMore: () => undefined,
-          }}
+          pages={onePage(install.components)}
           keyOf={({ name }) => name}
           empty="No component yet."
           columns={[

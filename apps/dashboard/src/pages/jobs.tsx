@@ -1,6 +1,6 @@
 import { useState } from 'react';
 import { NativeSelect, Text } from '@mantine/core';
-import { ims, isFinal, usePages, type Job, type Pages } from '../api.js';
+import { ims, isFinal, onePage, usePages, type Job } from '../api.js';
 import { PageHead, Panel } from '../parts/frame.js';
 import { List, type Column } from '../parts/list.js';
 import { Ago, Id, Took } from '../parts/show.js';
@@ -56,16 +56,14 @@ const columnsOf = (withInstall: boolean): Column<Job>[] => [
 
 /** Jobs that are all there. */
 export function JobTable({ jobs, withInstall }: { readonly jobs: readonly Job[]; readonly withInstall: boolean }) {
-  const pages: Pages<Job> = {
-    rows: jobs,
-    error: null,
-    loading: false,
-    more: false,
-    loadingMore: false,
-    loadMore: () => undefined,
-  };
   return (
-    <List label="Jobs" pages={pages} columns={columnsOf(withInstall)} keyOf={({ id }) => id} empty="There is no job." />
+    <List
+      label="Jobs"
+      pages={onePage(jobs)}
+      columns={columnsOf(withInstall)}
+      keyOf={({ id }) => id}
+      empty="There is no job."
+    />
   );
 }
 

@@ -1,6 +1,6 @@
 import { Stack, Text } from '@mantine/core';
 import { Link, useParams } from 'react-router';
-import { ims, usePages, useResource, type Release } from '../api.js';
+import { ims, onePage, usePages, useResource, type Release } from '../api.js';
 import { PageHead, Panel, Shown } from '../parts/frame.js';
 import { List } from '../parts/list.js';
 import { Ago, bytes, DigestOf, Facts, Id } from '../parts/show.js';
@@ -68,14 +68,7 @@ function ReleaseView({ release }: { readonly release: Release }) {
         <Panel flush title="Artifacts">
           <List
             label="Artifacts"
-            pages={{
-              rows: release.components.toSorted((a, b) => a.name.localeCompare(b.name)),
-              error: null,
-              loading: false,
-              more: false,
-              loadingMore: false,
-              loadMore: () => undefined,
-            }}
+            pages={onePage(release.components.toSorted((a, b) => a.name.localeCompare(b.name)))}
             keyOf={({ name }) => name}
             empty="There is none."
             columns={[
