@@ -47,9 +47,13 @@ describe('assemble', () => {
   });
 
   it('holds back what lies behind a fresh gap', () => {
-    const { lines, position } = assemble([chunk(1, 1, 3), chunk(1, 6, 8)], START, ALL);
+    const { lines, position, held } = assemble([chunk(1, 1, 3), chunk(1, 6, 8)], START, ALL);
     expect(lines.map(({ seq }) => seq)).toEqual([1, 2, 3]);
     expect(position).toEqual({ attempt: 1, seq: 3 });
+    expect(held).toBe(true);
+    expect(assemble([chunk(1, 1, 3), chunk(1, 4, 5), chunk(1, 6, 8)], START, ALL).held).toBe(false);
+    // An end without lines of its own, before all that it ends.
+    expect(assemble([chunk(1, 6, 5)], START, ALL).held).toBe(true);
   });
 
   it('says how many lines an old gap has lost, and goes on', () => {

@@ -40,6 +40,8 @@ export interface Assembly {
   readonly position: Position;
   /** There was more in the chunks than the limits allowed. */
   readonly cut: boolean;
+  /** Lines are there behind a fresh gap, whose frame is still on its way: the log is not whole yet. */
+  readonly held: boolean;
   /** Frames that name another predecessor than the one that is stored: somebody changed or replaced one. */
   readonly broken: number;
 }
@@ -58,6 +60,7 @@ export function assemble(
   let { attempt, seq } = after;
   let bytes = 0;
   let broken = 0;
+  let held = false;
   let before: LogChunk | undefined;
   const full = (): boolean => lines.length >= bounds.maxLines || bytes >= bounds.maxBytes;
   const add = (line: LogLine): void => {
@@ -69,12 +72,15 @@ export function assemble(
     if (chunk.attempt < attempt) continue;
     const expected = chunk.attempt === attempt ? seq + 1 : 1;
     if (chunk.last_seq < expected) continue;
-    if (full()) return { lines, position: { attempt, seq }, cut: true, broken };
+    if (full()) return { lines, position: { attempt, seq }, cut: true, held: false, broken };
     if (follows(before, chunk) && chunk.prev !== before?.hash) broken += 1;
     before = chunk;
     const missing = chunk.first_seq - expected;
     if (missing > 0) {
-      if (chunk.age_ms < GAP_WAIT_MS) break;
+      if (chunk.age_ms < GAP_WAIT_MS) {
+        held = true;
+        break;
+      }
       const text = `${missing} ${missing === 1 ? 'line is' : 'lines are'} missing here`;
       const at = chunk.lines[0]?.at ?? new Date(0).toISOString();
       add({ attempt: chunk.attempt, seq: chunk.first_seq - 1, at, level: 'warn', step: '', text });
@@ -82,11 +88,11 @@ export function assemble(
     for (const [index, line] of chunk.lines.entries()) {
       const own = chunk.first_seq + index;
       if (chunk.attempt === attempt && own <= seq) continue;
-      if (full()) return { lines, position: { attempt, seq }, cut: true, broken };
+      if (full()) return { lines, position: { attempt, seq }, cut: true, held: false, broken };
       add({ ...line, attempt: chunk.attempt, seq: own });
     }
   }
-  return { lines, position: { attempt, seq }, cut: false, broken };
+  return { lines, position: { attempt, seq }, cut: false, held, broken };
 }
 
 /** The frame begins where the other ended, and says what it comes after. */

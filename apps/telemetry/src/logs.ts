@@ -65,14 +65,15 @@ export class Logs {
       const after = row.attempt === from.attempt ? from : { ...START, attempt: row.attempt };
       chunks.push(...(await this.chunks({ job_id, agent_id }, row, after, CHUNKS_PER_PAGE - chunks.length)));
     }
-    const { lines, position, cut, broken } = assemble(chunks, from, { maxLines: limit, maxBytes: PAGE_BYTES });
+    const { lines, position, cut, held, broken } = assemble(chunks, from, { maxLines: limit, maxBytes: PAGE_BYTES });
     if (broken > 0) {
       this.metrics
         .counter({ name: 'ims_log_chain_breaks_total', help: 'Frames read whose hash is not what the next one names.' })
         .inc(broken);
       this.logger.error({ job_id, after, broken }, 'the frames of a log do not follow from one another');
     }
-    const ended = attempts.findLast((row) => row.ended)?.attempt;
+    // The last frame may be stored before one that telemetry had in hand when it was killed: that comes again.
+    const ended = held ? undefined : attempts.findLast((row) => row.ended)?.attempt;
     return {
       data: lines.map((line) => ({ ...line, text: storableText(line.text) })),
       ...(position.attempt > 0 ? { position: formatPosition(position) } : {}),
