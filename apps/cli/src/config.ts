@@ -25,9 +25,9 @@ const env = (name: string): string | undefined => (process.env[name] === '' ? un
 export const shellVariable = env;
 export const operatorKey = (): string | undefined => env('IMS_OPERATOR_KEY');
 /** Off on NO_COLOR and in CI, as those say; FORCE_COLOR wins. */
-export const wantsColour = (isTerminal: boolean): boolean =>
+export const wantsColour = (isTerminal: boolean | undefined): boolean =>
   env('FORCE_COLOR') !== undefined ||
-  (isTerminal && env('NO_COLOR') === undefined && env('CI') === undefined && env('TERM') !== 'dumb');
+  (isTerminal === true && env('NO_COLOR') === undefined && env('CI') === undefined && env('TERM') !== 'dumb');
 export const inCi = (): boolean => env('CI') !== undefined;
 
 /** The contexts of this user: `$XDG_CONFIG_HOME/ims`, made for the owner alone. */

@@ -24,12 +24,12 @@ import {
   type RolloutInstallStatus,
   type RolloutRef,
 } from '#contracts';
-import { rolloutMachine, type Fault } from '#domain';
+import { rolloutMachine, rolloutReason, type Fault } from '#domain';
 import { Serves } from '#messaging';
 import { Database, storableText } from '#persistence';
 import { type Stored } from '../catalogue/entities.js';
 import { found, page, position } from '../catalogue/lists.js';
-import { caller, checkStorable, iso, isoOrNull, problem, wire } from '../wire.js';
+import { caller, checkStorable, iso, isoOrNull, json, problem, wire } from '../wire.js';
 import { Advance } from './advance.js';
 import { cancelRollout, lockRollout, makeRollout, recordRollout, strategyOf, type RolloutRow } from './rows.js';
 
@@ -167,9 +167,11 @@ export class Rollouts {
       }
       if (verb === 'cancel') await cancelRollout(tx, rollout_id);
       else {
-        await tx.query('UPDATE rollouts SET status = $2, reason = NULL, next_look_at = now() WHERE id = $1', [
+        const reason = verb === 'pause' ? rolloutReason({ code: 'paused', detail: '' }) : undefined;
+        await tx.query('UPDATE rollouts SET status = $2, reason = $3, next_look_at = now() WHERE id = $1', [
           rollout_id,
           next,
+          json(reason),
         ]);
       }
       const type = { pause: 'rollout.paused', resume: 'rollout.resumed', cancel: 'rollout.cancelled' }[verb];
