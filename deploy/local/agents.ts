@@ -15,7 +15,7 @@ import { type PlatformAccess } from './platform.js';
 
 /** Programs that each kind of agent runs; they are found or brought before the agent starts. */
 export const AGENT_TOOLS: Readonly<Record<AgentKind, readonly ToolName[]>> = {
-  build: ['git', 'terraform', 'helm', 'buildah', 'runc'],
+  build: ['git', 'terraform', 'helm', 'kubectl', 'buildah', 'runc'],
   install: ['terraform', 'kubectl', 'helm'],
 };
 

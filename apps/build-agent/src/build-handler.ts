@@ -66,7 +66,7 @@ export class BuildHandler implements JobHandler {
       'container-image': new ContainerImage(new Buildah(config, stateDir)),
       'external-image': new ExternalImage(outside),
       'terraform-module': new TerraformModule(config),
-      'kubernetes-manifests': new KubernetesManifests(vendored),
+      'kubernetes-manifests': new KubernetesManifests(config, vendored),
       'helm-chart': new HelmChart(config, vendored),
       job: new JobComponent(),
     };

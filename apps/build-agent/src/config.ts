@@ -7,6 +7,8 @@ export class BuildAgentConfig {
   @EnvText({ default: 'runc' }) RUNC_BIN: string;
   @EnvText({ default: 'terraform' }) TERRAFORM_BIN: string;
   @EnvText({ default: 'helm' }) HELM_BIN: string;
+  /** For its kustomize alone: a build has no cluster. */
+  @EnvText({ default: 'kubectl' }) KUBECTL_BIN: string;
   /** `vfs` copies whole layers and works everywhere; `overlay` needs root or user namespaces. */
   @EnvOneOf(['overlay', 'vfs'], { default: 'overlay' }) BUILDAH_STORAGE_DRIVER: 'overlay' | 'vfs';
   @EnvInt({ default: 300, min: 1, max: 86_400 }) CHECKOUT_SECONDS: number;

@@ -27,6 +27,7 @@ process.exitCode = await agentMain({
       { name: 'runc', bin: config.RUNC_BIN, args: ['--version'] },
       { name: 'terraform', bin: config.TERRAFORM_BIN, args: ['version'] },
       { name: 'helm', bin: config.HELM_BIN, args: ['version', '--short'] },
+      { name: 'kubectl', bin: config.KUBECTL_BIN, args: ['version', '--client'] },
     ];
     return Promise.resolve({ tools, caFile: config.CA_FILE });
   },

@@ -45,7 +45,7 @@ let world: BuildWorld;
 let outside: RegistryServer;
 
 beforeAll(async () => {
-  world = await BuildWorld.start(['git', 'buildah', 'runc', 'terraform', 'helm']);
+  world = await BuildWorld.start(['git', 'buildah', 'runc', 'terraform', 'helm', 'kubectl']);
   outside = await startRegistry({ dir: join(world.dir, 'outside') });
 });
 afterAll(async () => {
@@ -274,6 +274,78 @@ describe('kubernetes-manifests', () => {
   });
 });
 
+describe('a kustomization', () => {
+  const BASE = {
+    'base/kustomization.yaml':
+      'resources: [pod.yaml]\nconfigMapGenerator: [{ name: settings, literals: [color=red] }]\ncommonLabels: { env: live }\n',
+    'base/pod.yaml': POD(OUTPUT),
+  };
+  const overlay = (text: string): Promise<ScriptedJob> => overlayOf({ ...BASE, 'live/kustomization.yaml': text });
+  const overlayOf = async (files: Readonly<Record<string, string>>): Promise<ScriptedJob> => {
+    const source = { url: await folder(world.dir, files), directory: 'live' };
+    return world.job({ kind: 'kubernetes-manifests', source });
+  };
+
+  it('becomes the objects that kustomize makes, with images found and copied, and the same again is the same', async () => {
+    const { digest } = await outsideImage();
+    const image = `${new URL(outside.url).host}/library/base`;
+    const files = {
+      ...BASE,
+      'live/kustomization.yaml': `resources: [../base, ../base/sidecar]\nnamePrefix: live-\nimages: [{ name: sidecar, newName: ${image}, newTag: v1 }]\n`,
+      'base/sidecar/kustomization.yaml': 'resources: [side.yaml]\n',
+      'base/sidecar/side.yaml': POD('sidecar').replaceAll('web', 'side'),
+    };
+    const job = await overlayOf(files);
+    const result = await job.run();
+    expect(result).toMatchObject({ references: ['web'], images: [{ name: `${image}:v1`, digest }] });
+    const { repository, digest: made } = result['artifact'] as unknown as Artifact;
+    const client = await reader(job);
+    const parcel = await openParcel({ client, repository, digest: made });
+    const { content } = await client.getManifest(repository, parcel.digest);
+    const [layer] = (content as ImageManifest).layers;
+    const file = join(world.dir, 'kustomized.tgz');
+    await pullLayer({ client, repository, digest: parcel.digest, mediaType: layer?.mediaType ?? '', file });
+    await untarTo(file, join(world.dir, 'kustomized'));
+    const text = await readFile(join(world.dir, 'kustomized/kustomized.yaml'), 'utf8');
+    expect(text).toMatch(/name: live-settings-\w+/);
+    expect(text).toContain("image: '{{ components.web.outputs.image }}'");
+    const again = world.job(job.statement.spec, { name: job.statement.component.name, host: 'other-host' });
+    expect((await again.artifact()).digest).toBe(made);
+  });
+
+  it.each([
+    [
+      'a URL',
+      'resources: [../base, "https://127.0.0.1:1/x.yaml"]',
+      'external_reference',
+      /live\/kust\S+: resources: ht/,
+    ],
+    ['a repository', 'resources: ["github.com/acme/base?ref=v1"]', 'external_reference', /github\.com\/acme/],
+    ['a file that is elsewhere', 'resources: [../../../../../etc/passwd]', 'source_invalid', /is not in the source/],
+    [
+      'a file of the generator',
+      'configMapGenerator: [{ name: x, files: [a=/etc/passwd] }]',
+      'source_invalid',
+      /\.files/,
+    ],
+    ['what is not there', 'resources: [gone.yaml]', 'source_invalid', /resources: gone\.yaml is not in the source/],
+    ['a chart', 'helmCharts: [{ name: x, repo: "https://127.0.0.1:1" }]', 'source_invalid', /helmCharts: a chart is/],
+    [
+      'a patch beside its root',
+      'resources: [../base]\npatches: [{ path: ../base/pod.yaml }]',
+      'source_invalid',
+      /security/,
+    ],
+    ['an error of YAML', 'resources: [', 'source_invalid', /live\/kustomization\.yaml: /],
+    ['a field that is none', 'resources: [../base]\nresourcess: []', 'source_invalid', /resourcess/],
+  ])('that names %s is refused with the place', async (_, text, code, detail) => {
+    const error = await (await overlay(`${text}\n`)).failure();
+    expect(error.code).toBe(code);
+    expect(error.detail).toMatch(detail);
+    expect(error.detail).not.toContain(world.dir);
+  });
+});
+
 describe('helm-chart', () => {
   const values = { image: '{{ components.web.outputs.image }}', region: '{{ install.inputs.region }}' };
 
@@ -476,6 +548,7 @@ describe('an agent', () => {
     ['container-image', 'RUNC_BIN', IMAGE],
     ['terraform-module', 'TERRAFORM_BIN', { 'main.tf': '' }],
     ['helm-chart', 'HELM_BIN', CHART],
+    ['kubernetes-manifests', 'KUBECTL_BIN', { 'kustomization.yaml': 'resources: [x.yaml]\n', 'x.yaml': POD(OUTPUT) }],
   ] as const)('names the program that a %s needs and it has not: %s', async (kind, variable, files) => {
     const job = await sourceJob(kind, files, {}, { config: { [variable]: 'no-such-program' } });
     expect(await job.failure()).toMatchObject({

@@ -109,6 +109,7 @@ export class BuildWorld {
     ]);
     world.config = Object.assign(new BuildAgentConfig(), {
       ...{ GIT_BIN: 'git', BUILDAH_BIN: 'buildah', RUNC_BIN: 'runc', TERRAFORM_BIN: 'terraform', HELM_BIN: 'helm' },
+      ...{ KUBECTL_BIN: 'kubectl' },
       ...{ BUILDAH_STORAGE_DRIVER: 'overlay', CHECKOUT_SECONDS: 60, BUILD_SECONDS: 120, SOURCE_MIB: 16 },
       ...Object.fromEntries(paths),
     });

@@ -255,8 +255,8 @@ export const ERRORS = {
   external_reference: {
     status: 422,
     retry: 'fix',
-    title: 'The source names an image outside the vendor registry.',
-    next: 'Make it a component of kind external-image and refer to its output.',
+    title: 'The source names an image, a file or a chart that is neither in it nor in the vendor registry.',
+    next: 'Make an image a component of kind external-image and refer to its output; put files and charts into the source.',
   },
   tool_missing: {
     status: 500,

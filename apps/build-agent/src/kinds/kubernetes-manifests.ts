@@ -1,23 +1,32 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ImsError, type JsonObject } from '#contracts';
 import { imagesOf, isImageReference, referencesOf } from '#domain';
 import { tarGzDirectory, type Descriptor } from '#oci';
+import { type BuildAgentConfig } from '../config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
+import { kustomizationOf, kustomized } from './kustomization.js';
 import { nameOf, objectsOf, type KubernetesObject } from './kubernetes-objects.js';
 import { keepLayer, pushLayer } from './packaged.js';
 import { type FoundImage, type VendoredImages } from './vendored-images.js';
 
+const KUSTOMIZED = 'kustomized.yaml';
 const invalid = (detail: string): ImsError => new ImsError('source_invalid', detail);
 
-/** Plain manifests, checked one by one, in Flux's artifact form. */
+/** Manifests, plain or made by kustomize, checked one by one, in Flux's artifact form. */
 export class KubernetesManifests implements KindBuilder {
-  constructor(private readonly vendored: VendoredImages) {}
+  constructor(
+    private readonly config: BuildAgentConfig,
+    private readonly vendored: VendoredImages,
+  ) {}
 
   async build(context: BuildContext): Promise<JsonObject> {
-    const { sourceDir, step } = context;
+    const { step } = context;
     // Packed first: it refuses links that leave the source, before anything is read through one.
-    const layer = await tarGzDirectory(sourceDir);
+    const plain = await tarGzDirectory(context.sourceDir);
+    const isKustomized = kustomizationOf(context.sourceDir) !== undefined;
+    const sourceDir = isKustomized ? await this.kustomize(context) : context.sourceDir;
+    const layer = isKustomized ? await tarGzDirectory(sourceDir) : plain;
     const files = (await readdir(sourceDir, { recursive: true })).filter((name) => /\.ya?ml$/.test(name)).sort();
     const images: FoundImage[] = [];
     const references = new Set<string>();
@@ -43,6 +52,16 @@ export class KubernetesManifests implements KindBuilder {
 
   async push(context: BuildContext, target: PushTarget): Promise<Descriptor> {
     return this.vendored.push(context, target, await pushLayer(context, target, 'kubernetesManifests'));
+  }
+
+  /** A folder with what kustomize makes of the source: the artifact has the objects, and needs no kustomize any more. */
+  private async kustomize(context: BuildContext): Promise<string> {
+    const text = await kustomized(context, this.config.KUBECTL_BIN);
+    const dir = join(context.outDir, 'kustomized');
+    await rm(dir, { recursive: true, force: true });
+    await mkdir(dir, { recursive: true });
+    await writeFile(join(dir, KUSTOMIZED), text);
+    return dir;
   }
 }
 
