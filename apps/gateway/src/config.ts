@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import { EnvInt, EnvSecret, EnvText, EnvUrl, EnvUrls, loadConfig } from '#platform';
+import { LIMITS } from '#contracts';
+import { EnvInt, EnvList, EnvSecret, EnvText, EnvUrl, EnvUrls, loadConfig } from '#platform';
 
 /** The gateway's environment. Every name also has a `…_FILE` form that names a file with the value. */
 export class GatewayConfig {
@@ -22,6 +23,16 @@ export class GatewayConfig {
   @EnvUrl() PUBLIC_URL: string;
   /** The vendors' registry, as the account that sign-up answers names it. */
   @EnvUrl() VENDOR_REGISTRY_URL: string;
+  /** Proxies whose `X-Forwarded-For` is believed, as addresses or networks; without them every caller behind one is one. */
+  @EnvList({ default: [] }) TRUSTED_PROXIES: string[];
+  /** Requests a minute of one API key at this replica. */
+  @EnvInt({ default: LIMITS.rateRequests, min: 1, max: 1e9 }) RATE_REQUESTS: number;
+  /** Of these, searches and exports. */
+  @EnvInt({ default: LIMITS.rateExpensive, min: 1, max: 1e9 }) RATE_EXPENSIVE: number;
+  /** Sign-ins and wrong keys a minute of one address, at all replicas together. */
+  @EnvInt({ default: LIMITS.rateSignIns, min: 1, max: 1e9 }) RATE_SIGN_INS: number;
+  /** Enrolments and renewals of agents a minute behind one address, at all replicas together. */
+  @EnvInt({ default: LIMITS.rateEnrolments, min: 1, max: 1e9 }) RATE_ENROLMENTS: number;
   /** The built files of the web page. */
   @EnvText({ default: join(import.meta.dirname, '../../dashboard') }) DASHBOARD_DIR: string;
 }

@@ -8,6 +8,7 @@ import { AccessGuard } from './access/access.guard.js';
 import { ApiKeys } from './access/api-keys.js';
 import { Audit } from './access/audit.js';
 import { EnrolmentTokens } from './access/enrolment-tokens.js';
+import { RateLimits } from './access/rate-limits.js';
 import { CatalogueController } from './catalogue.controller.js';
 import { GatewayConfig } from './config.js';
 import { DeploymentsController } from './deployments.controller.js';
@@ -62,6 +63,7 @@ class GatewayModule {
         ApiKeys,
         Audit,
         EnrolmentTokens,
+        RateLimits,
         Idempotency,
         Wakeups,
         JobLogs,
@@ -81,7 +83,12 @@ export function startGateway(
   return startService({
     name: 'gateway',
     module: GatewayModule.with(config),
-    http: { host: config.HTTP_HOST, port: config.HTTP_PORT, ...tlsFiles(config) },
+    http: {
+      host: config.HTTP_HOST,
+      port: config.HTTP_PORT,
+      trustedProxies: config.TRUSTED_PROXIES,
+      ...tlsFiles(config),
+    },
     configure: async (app) => {
       app.get(ApiDocument).set(openApiDocument(app, config.PUBLIC_URL));
       acceptSessions(app.getHttpAdapter().getInstance(), app.get(Sessions));

@@ -291,6 +291,7 @@ export class InstallsController {
     path: '/v1/agents/enrol',
     summary: 'For agents: exchange an enrolment token and a public key for an identity.',
     access: 'public',
+    rate: 'enrolment',
     body: EnrolRequest,
     reply: Enrolment,
     status: 201,
@@ -306,6 +307,7 @@ export class InstallsController {
     summary:
       'For agents: a fresh credential after the last one has ended, by a request that the agent’s key has signed.',
     access: 'public',
+    rate: 'enrolment',
     body: Envelope,
     reply: Welcome,
     status: 200,

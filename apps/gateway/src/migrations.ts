@@ -106,4 +106,28 @@ class RolesAndAudit1700000000003 implements MigrationInterface {
   }
 }
 
-export const MIGRATIONS = [KeysAndIdempotency1700000000001, PageSessions1700000000002, RolesAndAudit1700000000003];
+/** What all replicas count together (access/rate-limits.ts). Unlogged: a crash may forget it, and a write costs no sync. */
+class RateLimits1700000000004 implements MigrationInterface {
+  readonly name = 'RateLimits1700000000004';
+
+  async up(runner: QueryRunner): Promise<void> {
+    // The columns and their order are those that the library writes.
+    await runner.query(`
+      CREATE UNLOGGED TABLE rate_limits (
+        key varchar(255) PRIMARY KEY,
+        points integer NOT NULL DEFAULT 0,
+        expire bigint
+      )`);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE rate_limits');
+  }
+}
+
+export const MIGRATIONS = [
+  KeysAndIdempotency1700000000001,
+  PageSessions1700000000002,
+  RolesAndAudit1700000000003,
+  RateLimits1700000000004,
+];

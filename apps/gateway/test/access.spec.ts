@@ -5,7 +5,7 @@ import { freshDatabase, startNats } from '#stack';
 import { mintApiKey } from '../src/access/api-key.js';
 import { mayDo, rightOf } from '../src/access/roles.js';
 import { paramsOf, ROUTES, type DeclaredRoute } from '../src/edge/routes.js';
-import { OPERATOR_KEY, type Gateway } from './harness.js';
+import { Gateway, OPERATOR_KEY } from './harness.js';
 import { startWorld, type World } from './world.js';
 
 /** A body that each route with one accepts; a route without an entry here fails the suite. */
@@ -256,6 +256,74 @@ describe('who may call what', () => {
     for (const text of ['UPDATE gateway.audit SET actor = $1', 'DELETE FROM gateway.audit WHERE actor <> $1']) {
       await expect(sql(world.databaseUrl, text, ['x'])).rejects.toThrow(/append-only/);
     }
+  });
+
+  describe('how often', () => {
+    const limitsOf = ({ headers }: { headers: Headers }) => [headers.get('ratelimit-policy'), headers.get('ratelimit')];
+    const replicas: Gateway[] = [];
+    beforeAll(async () => {
+      const few = {
+        RATE_REQUESTS: '20',
+        RATE_EXPENSIVE: '2',
+        RATE_SIGN_INS: '5',
+        RATE_ENROLMENTS: '4',
+        TRUSTED_PROXIES: '127.0.0.0/8',
+      };
+      for (const _ of [1, 2]) replicas.push(await Gateway.start(world.infrastructure, few));
+    });
+    afterAll(() => Promise.all(replicas.map((replica) => replica.stop())));
+    const first = (): Gateway => replicas[0] as Gateway;
+
+    it('a key may call, at each replica, while another key is not held back by it', async () => {
+      const key = await gateway.keyFor(newId('vendor'));
+      const answers = [];
+      for (let call = 0; call < 21; call++) answers.push(await first().send('GET', '/v1/api-keys', { key }));
+      expect(answers.map(({ status }) => status)).toEqual([...Array.from({ length: 20 }, () => 200), 429]);
+      expect(limitsOf(answers[0] as (typeof answers)[0])).toEqual([
+        '"requests";q=20;w=60',
+        expect.stringMatching(/^"requests";r=19;t=(60|5\d)$/),
+      ]);
+      const last = answers[20] as (typeof answers)[0];
+      expect(last.body).toMatchObject({
+        code: 'rate_limited',
+        retry: 'wait',
+        next: 'Wait for the time in Retry-After.',
+      });
+      expect(Number(last.headers.get('retry-after'))).toBeGreaterThan(0);
+      expect((await first().send('GET', '/v1/api-keys', { key: vendorKey })).status).toBe(200);
+    });
+
+    it('a key may search, which does not drain what it may otherwise do', async () => {
+      const key = await gateway.keyFor(newId('vendor'));
+      const search = () => first().send('GET', `/v1/installs/${newId('install')}/logs`, { key });
+      const answers = [await search(), await search(), await search()];
+      expect(answers.map(({ status }) => status)).toEqual([404, 404, 429]);
+      expect(limitsOf(answers[0] as (typeof answers)[0])).toEqual([
+        '"requests";q=20;w=60, "expensive";q=2;w=60',
+        expect.stringMatching(/^"requests";r=19;t=\d+, "expensive";r=1;t=\d+$/),
+      ]);
+      expect((await first().send('GET', '/v1/api-keys', { key })).status).toBe(200);
+    });
+
+    it('an address may try keys or enrol, at all replicas together, and a right key passes all the same', async () => {
+      // What the tests before have tried is counted for 127.0.0.1.
+      const headers = { 'x-forwarded-for': '192.0.2.1' };
+      const code = 'c'.repeat(43);
+      const statuses = [];
+      for (let round = 0; round < 4; round++) {
+        for (const replica of replicas) {
+          const attempt = round % 2 === 0 ? { body: { code } } : { key: 'nonsense' };
+          const [method, path] = round % 2 === 0 ? ['POST', '/v1/session'] : ['GET', '/v1/apps'];
+          statuses.push((await replica.send(method, path, { ...attempt, headers })).status);
+        }
+      }
+      expect(statuses).toEqual([401, 401, 401, 401, 401, 429, 429, 429]);
+      expect((await first().send('GET', '/v1/api-keys', { key: vendorKey })).status).toBe(200);
+      const enrol = (replica: Gateway) =>
+        replica.send('POST', '/v1/agents/enrol', { body: BODIES['enrolAgent'], headers });
+      for (const replica of [...replicas, ...replicas]) expect((await enrol(replica)).status).toBe(401);
+      for (const replica of replicas) expect((await enrol(replica)).status).toBe(429);
+    });
   });
 
   it('keeps no secret of a key in the database', async () => {

@@ -45,7 +45,7 @@ export class Gateway {
     readonly url: string,
   ) {}
 
-  static async start(infrastructure: Infrastructure): Promise<Gateway> {
+  static async start(infrastructure: Infrastructure, settings: Record<string, string> = {}): Promise<Gateway> {
     const { jwt, seed } = await infrastructure.creds('gateway');
     const config = loadConfig(GatewayConfig, {
       DATABASE_URL: infrastructure.databaseUrl,
@@ -56,6 +56,9 @@ export class Gateway {
       OPERATOR_KEY,
       PUBLIC_URL: 'https://ims.example.test',
       VENDOR_REGISTRY_URL: REGISTRY_URL,
+      // The walks knock with hundreds of wrong keys from one address.
+      RATE_SIGN_INS: '1000000',
+      ...settings,
     });
     const app = await startGateway(config, { ownsProcess: false });
     const { port } = app.getHttpServer().address() as AddressInfo;

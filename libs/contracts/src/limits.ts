@@ -58,6 +58,17 @@ export const LIMITS = {
   signInCodeMs: 10 * 60_000,
   /** A key that a vendor makes for itself, unless it says otherwise. The first one, of sign-up, does not end. */
   apiKeyMs: 90 * 24 * 60 * 60_000,
+  /**
+   * Requests that the gateway takes in one window. An operator may set others: `RATE_REQUESTS` (of one API key, or of
+   * one address where no key is needed; counted by each replica alone), `RATE_EXPENSIVE` (of one key, of what reads a
+   * lot), and over all replicas together `RATE_SIGN_INS` (sign-ins, and wrong keys, of one address) and
+   * `RATE_ENROLMENTS` (of agents behind one address).
+   */
+  rateWindowMs: 60_000,
+  rateRequests: 6_000,
+  rateExpensive: 300,
+  rateSignIns: 300,
+  rateEnrolments: 600,
   idempotencyMs: 24 * 60 * 60_000,
   /** Messages are refused by NATS above 1 MiB; leave room for headers. */
   messageBytes: 1_000_000,

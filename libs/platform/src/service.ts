@@ -20,7 +20,13 @@ export interface ServiceOptions {
   readonly name: ServiceName;
   readonly module: Type | DynamicModule;
   /** Port 0: any free one; it is in the `ready` line. */
-  readonly http: { readonly host: string; readonly port: number; readonly https?: { cert: Buffer; key: Buffer } };
+  readonly http: {
+    readonly host: string;
+    readonly port: number;
+    readonly https?: { cert: Buffer; key: Buffer };
+    /** Addresses or networks of proxies whose `X-Forwarded-For` is believed. Default: nobody's. */
+    readonly trustedProxies?: readonly string[];
+  };
   /** Before the application is initialised: microservice strategies, OpenAPI, raw Fastify routes. */
   readonly configure?: (app: NestFastifyApplication) => Promise<void> | void;
   /** Between "not ready" and the end of intake, so that load balancers have seen it. Default 0. */
@@ -79,9 +85,11 @@ const CLOSE_IDLE_EVERY_MS = 50;
  */
 export async function startService(options: ServiceOptions): Promise<NestFastifyApplication> {
   const logger = createLogger(options.name);
+  const { trustedProxies = [] } = options.http;
   const adapter = new DrainingAdapter({
     ...(options.http.https ? { https: options.http.https } : {}),
     bodyLimit: LIMITS.bodyBytes,
+    ...(trustedProxies.length > 0 ? { trustProxy: [...trustedProxies] } : {}),
     // Ids in paths are 30 characters; more than 200 is nobody's id.
     routerOptions: { maxParamLength: 200 },
     // A path that the router cannot read at all names nothing. It answers before any hook has run.

@@ -1,5 +1,5 @@
 import { Inject, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
-import { type FastifyRequest } from 'fastify';
+import { type FastifyReply, type FastifyRequest } from 'fastify';
 import { ImsError } from '#contracts';
 import { GatewayConfig } from '../config.js';
 import { keepCaller, type Caller } from '../edge/ask.js';
@@ -7,9 +7,10 @@ import { routeOf } from '../edge/routes.js';
 import { ApiKeys } from './api-keys.js';
 import { Audit } from './audit.js';
 import { readApiKey, sameSecret, sha256 } from './api-key.js';
+import { RateLimits, type Taken } from './rate-limits.js';
 import { mayDo, rightOf } from './roles.js';
 
-/** Proves who calls, and that this route is for such a caller. One place for all routes. */
+/** Proves who calls, that this route is for such a caller, and that it does not call too often. One place for all routes. */
 @Injectable()
 export class AccessGuard implements CanActivate {
   private readonly operatorHash: Buffer;
@@ -17,6 +18,7 @@ export class AccessGuard implements CanActivate {
   constructor(
     private readonly keys: ApiKeys,
     private readonly audit: Audit,
+    private readonly limits: RateLimits,
     @Inject(GatewayConfig) config: GatewayConfig,
   ) {
     this.operatorHash = sha256(config.OPERATOR_KEY);
@@ -25,12 +27,29 @@ export class AccessGuard implements CanActivate {
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const route = routeOf(context);
     const { access } = route;
+    const http = context.switchToHttp();
+    const request = http.getRequest<FastifyRequest>();
+    const reply = http.getResponse<FastifyReply>();
     if (access === 'public') {
+      await this.limits.take(reply, [
+        ['requests', request.ip],
+        ...(route.rate === undefined ? [] : [[route.rate, request.ip] as Taken]),
+      ]);
       keepCaller(context, { kind: 'public' });
       return true;
     }
-    const request = context.switchToHttp().getRequest<FastifyRequest>();
-    const caller = await this.identify(request.headers.authorization);
+    const caller = await this.identify(request.headers.authorization).catch(async (error: unknown) => {
+      // Counted when it is wrong only: who has a key is not locked out by a neighbour behind the same address.
+      if (error instanceof ImsError && error.code === 'unauthenticated') {
+        await this.limits.take(reply, [['sign_in', request.ip]]);
+      }
+      throw error;
+    });
+    const holder = caller.kind === 'vendor' ? caller.keyId : caller.kind;
+    await this.limits.take(reply, [
+      ['requests', holder],
+      ...(route.rate === undefined ? [] : [[route.rate, holder] as Taken]),
+    ]);
     if (caller.kind !== access) {
       throw new ImsError(
         'forbidden',

@@ -7,7 +7,11 @@ const VERSION = '1.0.0';
 
 const ABOUT = `Errors are \`application/problem+json\`; decide by \`code\`. Unknown fields and query parameters are
 refused. Lists are pages: \`next_cursor\` (and \`Link: rel="next"\`) is absent on the last one. Every POST takes an
-\`Idempotency-Key\`. Long work answers 202 with \`Location\`.`.replaceAll('\n', ' ');
+\`Idempotency-Key\`. Long work answers 202 with \`Location\`.
+How much more may be asked is in \`RateLimit\` and \`RateLimit-Policy\`; 429 has \`Retry-After\`.`.replaceAll(
+  '\n',
+  ' ',
+);
 
 /** RFC 9457 with our members. Built by the platform's error filter, so it has no class. */
 const PROBLEM_DOCUMENT: JsonSchema = {

@@ -1,5 +1,6 @@
 import { type ExecutionContext } from '@nestjs/common';
 import { type Class } from '#contracts';
+import { type Bucket } from '../access/rate-limits.js';
 import { type Right } from '../access/roles.js';
 
 /** Who may call: the operator of this IMS, a vendor by its API key (and only on its own things), or anybody. */
@@ -31,6 +32,8 @@ export interface RouteOptions<B extends object = object, Q extends object = obje
   readonly secret?: boolean;
   /** A POST without Idempotency-Key: done twice it does no harm, and its answer cannot be given again from a record. */
   readonly repeatable?: boolean;
+  /** The bucket that it is counted in beside `requests`. */
+  readonly rate?: Exclude<Bucket, 'requests'>;
   /** Media types of a streamed answer, the default one first; the handler returns a StreamableFile. */
   readonly produces?: readonly string[];
   /** Where what was made, or is being made, can be read. */

@@ -46,6 +46,7 @@ export class SessionController {
     summary:
       'For the web page: sign in with an API key, or with the code of a sign-in link. Sets the session’s cookie.',
     access: 'public',
+    rate: 'sign_in',
     body: SignIn,
     reply: Session,
     status: 201,
