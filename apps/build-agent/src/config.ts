@@ -17,6 +17,8 @@ export class BuildAgentConfig {
   @EnvInt({ default: 512, min: 1, max: 100_000 }) SOURCE_MIB: number;
   /** Folders, parted by `:`, that sources on this host may be in. Without it: everywhere but the state directory. */
   @EnvText({ optional: true }) SOURCE_ROOTS?: string;
+  /** Beginnings, parted by `,`, of the URLs of repositories that charts may get their dependencies from. Without it: any. */
+  @EnvText({ optional: true }) CHART_REPOSITORIES?: string;
   /** Logins of registries that images are copied from, as docker keeps them (`config.json`). */
   @EnvText({ optional: true }) REGISTRY_AUTH_FILE?: string;
   /** PEM of a private CA for the server, NATS, registry-token and the vendor's registry. */

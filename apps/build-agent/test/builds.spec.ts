@@ -1,8 +1,10 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { type Artifact, type ComponentSpec } from '#contracts';
 import { builderIdOf, buildTypeOf } from '#domain';
 import {
@@ -378,6 +380,106 @@ describe('helm-chart', () => {
     await expect(readFile(join(world.dir, 'chart/web/notes/secret.txt'))).rejects.toThrow('ENOENT');
     const bytes = await client.getBlobBytes(repository, (content as ImageManifest).config, 10_000);
     expect(JSON.parse(bytes.toString())).toMatchObject({ name: 'web', version: '1.2.3', apiVersion: 'v2' });
+  });
+});
+
+describe('a chart that depends on others', () => {
+  const dependency = (name: string, repository: string): string =>
+    `${CHART['Chart.yaml']}dependencies: [{ name: ${name}, version: 0.1.0, repository: "${repository}" }]\n`;
+  const lock = (name: string, repository: string, digest: string): string =>
+    `dependencies:\n- name: ${name}\n  repository: ${repository}\n  version: 0.1.0\ndigest: ${digest}\ngenerated: "2026-01-01T00:00:00Z"\n`;
+  const sub = (image: string): Readonly<Record<string, string>> => ({
+    'Chart.yaml': 'apiVersion: v2\nname: cache\nversion: 0.1.0\n',
+    'templates/pod.yaml': POD(image).replaceAll('web', 'cache'),
+  });
+  const inside = (at: string, files: Readonly<Record<string, string>>): Record<string, string> =>
+    Object.fromEntries(Object.entries(files).map(([name, text]) => [`${at}/${name}`, text]));
+  const image = '{{ components.web.outputs.image }}';
+  const values = { image, global: { image } };
+  const built = async (files: Readonly<Record<string, string>>, config = {}): Promise<ScriptedJob> => {
+    const source = { url: await folder(world.dir, files), directory: 'web' };
+    return world.job({ kind: 'helm-chart', source, values }, { config });
+  };
+  /** Helm on this host, as the vendor runs it before a commit. */
+  const helm = async (...args: string[]): Promise<void> => {
+    const home = join(world.dir, 'helm-home');
+    const env = { ...process.env, HELM_CACHE_HOME: home, HELM_CONFIG_HOME: home, HELM_DATA_HOME: home };
+    await promisify(execFile)(world.config.HELM_BIN, args, { env });
+  };
+
+  it('in its source has them in its archive, their images with them, and the same again is the same', async () => {
+    const { digest } = await outsideImage();
+    const image = `${new URL(outside.url).host}/library/base:v1`;
+    const files = {
+      ...inside('web', { ...CHART, 'Chart.yaml': dependency('cache', 'file://../cache') }),
+      ...inside('cache', sub(image)),
+    };
+    const first = await (await built(files)).run();
+    expect(first['images']).toEqual([{ name: image, digest }]);
+    const again = await (await built(files)).run();
+    expect((again['artifact'] as { digest: string }).digest).toBe((first['artifact'] as { digest: string }).digest);
+  });
+
+  it('in a registry takes the version of its lock, and none without one, or from where it may not', async () => {
+    const registry = `oci://${new URL(outside.url).host}/charts`;
+    const dir = await folder(world.dir, sub('{{ .Values.global.image | quote }}'));
+    await helm('package', dir, '--destination', world.dir);
+    await helm('push', join(world.dir, 'cache-0.1.0.tgz'), registry, '--plain-http');
+    const chart = { ...CHART, 'Chart.yaml': dependency('cache', registry), 'values.yaml': 'image: ""\nglobal: {}\n' };
+    const source = await folder(world.dir, chart);
+    await helm('dependency', 'update', source, '--plain-http');
+    const locked = await readFile(join(source, 'Chart.lock'), 'utf8');
+    const withLock = inside('web', { ...chart, 'Chart.lock': locked });
+    const job = await built(withLock);
+    const { digest, repository } = await job.artifact();
+    const client = await reader(job);
+    const [layer] = ((await client.getManifest(repository, digest)).content as ImageManifest).layers;
+    const file = join(world.dir, 'with-cache.tgz');
+    await pullLayer({ client, repository, digest, mediaType: layer?.mediaType ?? '', file });
+    await untarTo(file, join(world.dir, 'with-cache'));
+    expect(await readFile(join(world.dir, 'with-cache/web/charts/cache/Chart.yaml'), 'utf8')).toContain('cache');
+    expect((await (await built(withLock)).artifact()).digest).toBe(digest);
+
+    const refusals: [Readonly<Record<string, string>>, object, RegExp][] = [
+      [inside('web', chart), {}, /web\/Chart\.yaml: dependency cache: .*no Chart\.lock/],
+      [withLock, { CHART_REPOSITORIES: 'oci://charts.example.com' }, /takes none from oci:.*CHART_REPOSITORIES/],
+      [inside('web', { ...chart, 'Chart.yaml': dependency('cache', '@alias') }), {}, /@alias is no URL/],
+    ];
+    for (const [files, config, detail] of refusals) {
+      const error = await (await built(files, config)).failure();
+      expect(error.code).toBe('external_reference');
+      expect(error.detail).toMatch(detail);
+    }
+    const stale = inside('web', { ...chart, 'Chart.lock': lock('cache', registry, NO_DIGEST) });
+    expect(await (await built(stale)).failure()).toMatchObject({
+      code: 'source_invalid',
+      detail: expect.stringContaining('out of sync') as string,
+    });
+    const away = inside('web', { ...CHART, 'Chart.yaml': dependency('cache', 'file://../../../../../etc') });
+    expect((await (await built(away)).failure()).detail).toContain('is not in the source');
+  });
+
+  it('in a repository with an index gets them from there', async () => {
+    const dir = join(world.dir, 'repository');
+    await mkdir(dir, { recursive: true });
+    await helm('package', await folder(world.dir, sub('{{ .Values.global.image | quote }}')), '--destination', dir);
+    const server = createServer((request, response) => {
+      readFile(join(dir, (request.url ?? '').split('/').at(-1) ?? '')).then(
+        (bytes) => response.end(bytes),
+        () => response.writeHead(404).end(),
+      );
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    await helm('repo', 'index', dir, '--url', url);
+    const chart = { ...CHART, 'Chart.yaml': dependency('cache', url), 'values.yaml': 'image: ""\nglobal: {}\n' };
+    const source = await folder(world.dir, chart);
+    await helm('repo', 'add', 'test', url);
+    await helm('dependency', 'update', source);
+    const files = inside('web', { ...chart, 'Chart.lock': await readFile(join(source, 'Chart.lock'), 'utf8') });
+    expect((await (await built(files)).artifact()).digest).toMatch(/^sha256:/);
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
   });
 });
 

@@ -7,6 +7,7 @@ import { imagesOf, referencesOf, render, type Reference, type ReferenceScope } f
 import { tarGzDirectory, untarTo, type Descriptor } from '#oci';
 import { type BuildAgentConfig } from '../config.js';
 import { type BuildContext, type KindBuilder, type PushTarget } from '../kind.js';
+import { vendorDependencies } from './chart-dependencies.js';
 import { nameOf, objectsOf } from './kubernetes-objects.js';
 import { keepLayer, pushLayer } from './packaged.js';
 import { type FoundImage, type VendoredImages } from './vendored-images.js';
@@ -36,6 +37,13 @@ export class HelmChart implements KindBuilder {
     // Helm packs what a link points to, wherever that is; this refuses links that leave the source.
     await tarGzDirectory(sourceDir);
     const helm = this.helm(context);
+    const { CHART_REPOSITORIES: allowed, REGISTRY_AUTH_FILE: authFile } = this.config;
+    await vendorDependencies(sourceDir, {
+      checkout: join(step.workspace, 'source'),
+      allowed: allowed?.split(',').map((each) => each.trim()),
+      authFile,
+      helm,
+    });
     const packed = join(outDir, 'packed');
     const unpacked = join(outDir, 'unpacked');
     await Promise.all([packed, unpacked].map((dir) => rm(dir, { recursive: true, force: true })));
