@@ -7,6 +7,7 @@ import { type InputDeclaration, type JsonObject, type JsonValue } from '#contrac
 import { type ReferenceScope } from '#domain';
 import { CustomerInputs } from './customer-inputs.js';
 import { HighWater } from './high-water.js';
+import { type SecretStores } from './secret-stores.js';
 
 /** What this agent knows of a component that it provisioned. It stays in the customer's account, sensitive outputs too. */
 export interface ComponentState {
@@ -28,9 +29,12 @@ export class ComponentStore {
   private readonly given = new Set<string>();
   private key: Promise<Buffer> | undefined;
 
-  constructor(private readonly stateDir: string) {
+  constructor(
+    private readonly stateDir: string,
+    secretStores: SecretStores = {},
+  ) {
     this.highWater = new HighWater(stateDir);
-    this.customerInputs = new CustomerInputs(stateDir);
+    this.customerInputs = new CustomerInputs(stateDir, secretStores);
   }
 
   /** The component's own directory, made when it is not there. */

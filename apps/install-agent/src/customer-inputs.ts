@@ -4,19 +4,24 @@ import { join } from 'node:path';
 import { assertPrivate } from '#agent-kit';
 import { ImsError, type InputDeclaration, type JsonObject, type JsonValue } from '#contracts';
 import { resolveCustomerInputs } from '#domain';
+import { type SecretStore, type SecretStores } from './secret-stores.js';
 
-/** Longest file that a value is read from. */
+/** Longest value. */
 const MAX_BYTES = 8192;
 
 /**
  * What the customer gives for the vendor's templates, secrets above all: `inputs.json` in the state directory, mode 0600,
  * a JSON object of names and values. A value `{"file": "/run/secrets/db"}` is read from there at each use, so that a
- * secret store that mounts files is enough. Nothing of it leaves this host.
+ * secret store that mounts files is enough; `{"env": …}` and `{"aws_secret": …}` are read by the stores of those names.
+ * Nothing of it leaves this host.
  */
 export class CustomerInputs {
   private readonly file: string;
 
-  constructor(stateDir: string) {
+  constructor(
+    stateDir: string,
+    private readonly stores: SecretStores,
+  ) {
     this.file = join(stateDir, 'inputs.json');
   }
 
@@ -26,7 +31,7 @@ export class CustomerInputs {
     const given = await this.read();
     const wanted = declared.filter(({ name }) => Object.hasOwn(given, name));
     const entries = await Promise.all(
-      wanted.map(async ({ name }) => [name, await valueOf(name, given[name])] as const),
+      wanted.map(async ({ name }) => [name, await this.valueOf(name, given[name])] as const),
     );
     const values = resolveCustomerInputs(declared, Object.fromEntries(entries));
     const secrets = declared.flatMap(({ name, type }) => {
@@ -46,18 +51,33 @@ export class CustomerInputs {
       throw new ImsError('invalid_request', 'inputs.json in the state directory is not valid JSON');
     }
   }
-}
 
-async function valueOf(name: string, value: JsonValue | undefined): Promise<JsonValue> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value ?? null;
-  const { file } = value;
-  if (typeof file !== 'string')
-    throw new ImsError('invalid_request', `input ${name} is neither a value nor {"file": …}`);
-  try {
-    const text = await readFile(file, 'utf8');
-    if (Buffer.byteLength(text) > MAX_BYTES) throw new Error(`has more than ${MAX_BYTES} bytes`);
-    return text.replace(/\r?\n$/, '');
-  } catch (error) {
-    throw new ImsError('missing_input', `input ${name} cannot be read from ${file}`, [], { cause: error });
+  private async valueOf(name: string, value: JsonValue | undefined): Promise<JsonValue> {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value ?? null;
+    const kinds = Object.keys(this.stores).filter((kind) => Object.hasOwn(value, kind));
+    const [kind = 'file'] = kinds;
+    const store = kind === 'file' ? FILES : this.stores[kind];
+    if (!store || kinds.length > 1 || (kinds.length === 0 && typeof value['file'] !== 'string')) {
+      const known = ['file', ...Object.keys(this.stores)].map((each) => `{"${each}": …}`);
+      throw new ImsError('invalid_request', `input ${name} is neither a value nor one of ${known.join(', ')}`);
+    }
+    try {
+      const text = await store.read(value);
+      if (Buffer.byteLength(text) > MAX_BYTES) throw new ImsError('missing_input', `more than ${MAX_BYTES} bytes`);
+      return text;
+    } catch (error) {
+      const { code, detail } = ImsError.of(error);
+      throw new ImsError(code, `input ${name}: ${detail}`, [], { cause: error });
+    }
   }
 }
+
+const FILES: SecretStore = {
+  async read({ file }) {
+    try {
+      return (await readFile(String(file), 'utf8')).replace(/\r?\n$/, '');
+    } catch (error) {
+      throw new ImsError('missing_input', `it cannot be read from ${String(file)}`, [], { cause: error });
+    }
+  },
+};

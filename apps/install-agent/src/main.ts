@@ -16,6 +16,7 @@ import { InstallAgentConfig } from './config.js';
 import { InstallRegistry, makeRegistryKeys } from './install-registry.js';
 import { ObserveHandler } from './observe-handler.js';
 import { ApplyHandler, DestroyHandler, Provisioning } from './provision-handlers.js';
+import { AwsSecrets, EnvironmentSecrets } from './secret-stores.js';
 import { SyncHandler } from './sync-handler.js';
 
 const VERSION = '0.1.0';
@@ -28,6 +29,7 @@ async function run(identity: Identity, stateDir: string, policyFile?: string): P
   const caFile = config.CA_FILE ?? identity.caFile;
   const registry = await InstallRegistry.open(config.INSTALL_REGISTRY_URL, stateDir, caFile);
   const realm = await registry.serve(config.HTTP_HOST, config.HTTP_PORT);
+  const secretStores = { env: new EnvironmentSecrets(process.env), aws_secret: new AwsSecrets() };
   const module = AgentModule.forAgent({
     agent: {
       stateDir,
@@ -40,7 +42,7 @@ async function run(identity: Identity, stateDir: string, policyFile?: string): P
     providers: [
       { provide: InstallAgentConfig, useValue: config },
       { provide: InstallRegistry, useValue: registry },
-      { provide: ComponentStore, useValue: new ComponentStore(stateDir) },
+      { provide: ComponentStore, useValue: new ComponentStore(stateDir, secretStores) },
       Provisioning,
     ],
   });
