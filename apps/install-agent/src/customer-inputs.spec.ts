@@ -119,7 +119,7 @@ describe("the customer's secret stores", () => {
   });
 
   it.each([
-    [{ env: 'NOT_THERE' }, /^missing_input: input password: there is no variable NOT_THERE/],
+    [{ env: 'NOT_THERE' }, /^missing_input: input password: there is no variable "NOT_THERE"/],
     [{ aws_secret: 'gone' }, /^missing_input: .* gone cannot be read from AWS: ResourceNotFoundException$/],
     [{ aws_secret: 'prod/db', field: 'user' }, /^missing_input: .* no text in its field user$/],
     [{ aws_secret: 'plain', field: 'user' }, /^missing_input: .* is no JSON object/],

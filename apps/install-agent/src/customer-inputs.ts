@@ -73,11 +73,12 @@ export class CustomerInputs {
 }
 
 const FILES: SecretStore = {
-  async read({ file }) {
+  async read(reference) {
+    const file = reference['file'] as string;
     try {
-      return (await readFile(String(file), 'utf8')).replace(/\r?\n$/, '');
+      return (await readFile(file, 'utf8')).replace(/\r?\n$/, '');
     } catch (error) {
-      throw new ImsError('missing_input', `it cannot be read from ${String(file)}`, [], { cause: error });
+      throw new ImsError('missing_input', `it cannot be read from ${file}`, [], { cause: error });
     }
   },
 };

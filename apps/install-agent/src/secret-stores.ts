@@ -11,14 +11,11 @@ export type SecretStores = Readonly<Record<string, SecretStore>>;
 export class EnvironmentSecrets implements SecretStore {
   constructor(private readonly environment: Readonly<Record<string, string | undefined>>) {}
 
-  read({ env }: JsonObject): Promise<string> {
-    const value = typeof env === 'string' ? this.environment[env] : undefined;
-    if (value === undefined) {
-      return Promise.reject(
-        new ImsError('missing_input', `there is no variable ${String(env)} in the agent's environment`),
-      );
-    }
-    return Promise.resolve(value);
+  read({ env: name }: JsonObject): Promise<string> {
+    const value = typeof name === 'string' ? this.environment[name] : undefined;
+    if (value !== undefined) return Promise.resolve(value);
+    const shown = JSON.stringify(name);
+    return Promise.reject(new ImsError('missing_input', `there is no variable ${shown} in the agent's environment`));
   }
 }
 
