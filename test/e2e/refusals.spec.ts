@@ -209,6 +209,9 @@ describe('what is wrong is refused at the right place, and nothing is left half 
       // No install is in the channel, so nothing is rolled out.
       const rollout = await rest.post<Rollout>('/v1/rollouts', { release_id, channel_id: channel.id });
       const key = await rest.post<{ id: string }>('/v1/api-keys', { name: 'walked', role: 'read_only' });
+      // The name leads nowhere, so the test stays on its way.
+      const webhook = await rest.post<{ id: string }>('/v1/webhooks', { url: 'https://hooks.invalid/' });
+      const delivery = await rest.post<{ id: string }>(`/v1/webhooks/${webhook.id}/test`);
       const ids: Record<string, string | undefined> = {
         app_id: app.id,
         component_id: components[0]?.id,
@@ -222,6 +225,8 @@ describe('what is wrong is refused at the right place, and nothing is left half 
         channel_id: channel.id,
         rollout_id: rollout.id,
         key_id: key.id,
+        webhook_id: webhook.id,
+        delivery_id: delivery.id,
       };
       /** Bodies that would be good ones of the vendor's own. */
       const bodies: Record<string, object> = {
@@ -233,6 +238,7 @@ describe('what is wrong is refused at the right place, and nothing is left half 
         '/v1/releases/{release_id}/mark-bad': { reason: 'walked' },
         '/v1/apps/{app_id}/channels': { name: 'stolen' },
         '/v1/channels/{channel_id}/promote': { release_id },
+        '/v1/webhooks/{webhook_id}': { url: 'https://hooks.invalid/' },
       };
       let walked = 0;
       for (const [template, methods] of Object.entries(paths)) {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { LIMITS } from '#contracts';
-import { EnvInt, EnvList, EnvSecret, EnvText, EnvUrl, EnvUrls, loadConfig } from '#platform';
+import { EnvFlag, EnvInt, EnvList, EnvSecret, EnvText, EnvUrl, EnvUrls, loadConfig } from '#platform';
 
 /** The gateway's environment. Every name also has a `…_FILE` form that names a file with the value. */
 export class GatewayConfig {
@@ -25,6 +25,10 @@ export class GatewayConfig {
   @EnvUrl() VENDOR_REGISTRY_URL: string;
   /** Proxies whose `X-Forwarded-For` is believed, as addresses or networks; without them every caller behind one is one. */
   @EnvList({ default: [] }) TRUSTED_PROXIES: string[];
+  /** Seals the secrets of webhooks in the database. Default: OPERATOR_KEY. Another one later makes them unreadable. */
+  @EnvSecret({ optional: true, min: 20 }) WEBHOOK_KEY?: string;
+  /** Webhooks may lead to private addresses, and to http: for development. */
+  @EnvFlag({ default: false }) WEBHOOK_PRIVATE_ADDRESSES: boolean;
   /** Requests a minute of one API key at this replica. */
   @EnvInt({ default: LIMITS.rateRequests, min: 1, max: 1e9 }) RATE_REQUESTS: number;
   /** Of these, searches and exports. */

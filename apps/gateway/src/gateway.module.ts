@@ -29,6 +29,9 @@ import { SessionController } from './page/session.controller.js';
 import { Sessions } from './page/sessions.js';
 import { RolloutsController } from './rollouts.controller.js';
 import { VendorsController } from './vendors.controller.js';
+import { Deliveries } from './webhooks/deliveries.js';
+import { WebhooksController } from './webhooks/webhooks.controller.js';
+import { Webhooks } from './webhooks/webhooks.js';
 
 const CONTROLLERS: Type[] = [
   EntranceController,
@@ -41,6 +44,7 @@ const CONTROLLERS: Type[] = [
   SessionController,
   ObserveController,
   KeysController,
+  WebhooksController,
 ];
 
 @Module({})
@@ -69,6 +73,8 @@ class GatewayModule {
         JobLogs,
         ApiDocument,
         Sessions,
+        Webhooks,
+        Deliveries,
       ],
       controllers: CONTROLLERS,
     };

@@ -125,9 +125,61 @@ class RateLimits1700000000004 implements MigrationInterface {
   }
 }
 
+/** Webhooks and what is on its way to them (webhooks/deliveries.ts). */
+class Webhooks1700000000005 implements MigrationInterface {
+  readonly name = 'Webhooks1700000000005';
+
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      CREATE TABLE webhooks (
+        id text PRIMARY KEY,
+        vendor_id text NOT NULL,
+        url text NOT NULL,
+        events text[] NOT NULL,
+        description text,
+        enabled boolean NOT NULL,
+        disabled_reason text,
+        failing_since timestamptz,
+        sealed_secret bytea NOT NULL,
+        version integer NOT NULL DEFAULT 1,
+        created_at timestamptz NOT NULL DEFAULT now()
+      )`);
+    await runner.query('CREATE INDEX webhooks_vendor ON webhooks (vendor_id, id DESC)');
+    // attempts: all, the fence; tries: since it was last asked for, the place in the schedule.
+    await runner.query(`
+      CREATE TABLE webhook_deliveries (
+        id text PRIMARY KEY,
+        webhook_id text NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
+        vendor_id text NOT NULL,
+        event_id text,
+        event_type text NOT NULL,
+        payload jsonb NOT NULL,
+        status text NOT NULL DEFAULT 'pending',
+        attempts integer NOT NULL DEFAULT 0,
+        tries integer NOT NULL DEFAULT 0,
+        last_status integer,
+        last_error text,
+        next_attempt_at timestamptz,
+        finished_at timestamptz,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        UNIQUE (webhook_id, event_id)
+      )`);
+    await runner.query(`
+      CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_attempt_at) WHERE status = 'pending'`);
+    await runner.query('CREATE INDEX webhook_deliveries_list ON webhook_deliveries (webhook_id, id DESC)');
+    await runner.query('CREATE INDEX webhook_deliveries_age ON webhook_deliveries (finished_at)');
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query('DROP TABLE webhook_deliveries');
+    await runner.query('DROP TABLE webhooks');
+  }
+}
+
 export const MIGRATIONS = [
   KeysAndIdempotency1700000000001,
   PageSessions1700000000002,
   RolesAndAudit1700000000003,
   RateLimits1700000000004,
+  Webhooks1700000000005,
 ];

@@ -39,6 +39,8 @@ const BODIES: Record<string, object> = {
   signIn: { code: 'c'.repeat(43) },
   createScopedApiKey: { name: 'pipeline', role: 'ci' },
   setRetention: { log_days: 30 },
+  createWebhook: { url: 'https://hooks.example.com/in' },
+  updateWebhook: { url: 'https://hooks.example.com/in' },
 };
 const pathOf = (route: DeclaredRoute): string =>
   paramsOf(route.path).reduce<string>(

@@ -33,7 +33,10 @@ export interface World {
   stop(): Promise<void>;
 }
 
-export async function startWorld({ startNats, freshDatabase }: Stack): Promise<World> {
+export async function startWorld(
+  { startNats, freshDatabase }: Stack,
+  settings: Record<string, string> = {},
+): Promise<World> {
   const dir = await mkdtemp(join(tmpdir(), 'gateway-test-'));
   const [nats, database] = await Promise.all([startNats({ dir }), freshDatabase()]);
   const infrastructure = {
@@ -45,7 +48,7 @@ export async function startWorld({ startNats, freshDatabase }: Stack): Promise<W
     Peer.start('job-scheduler', infrastructure),
     Peer.start('telemetry', infrastructure),
     Peer.start('registry-token', infrastructure),
-    Gateway.start(infrastructure),
+    Gateway.start(infrastructure, settings),
   ]);
   const vendorId = newId('vendor');
   return {

@@ -17,6 +17,8 @@ export const ID_PREFIX = {
   audit: 'aud',
   channel: 'chn',
   rollout: 'rol',
+  webhook: 'whk',
+  delivery: 'whd',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIX;
@@ -38,6 +40,8 @@ export type KeyId = Id<'key'>;
 export type AuditId = Id<'audit'>;
 export type ChannelId = Id<'channel'>;
 export type RolloutId = Id<'rollout'>;
+export type WebhookId = Id<'webhook'>;
+export type DeliveryId = Id<'delivery'>;
 
 /** A new id: typed prefix + UUIDv7 in base32 (the TypeID specification), so ids sort by creation time. */
 export function newId<K extends IdKind>(kind: K): Id<K> {

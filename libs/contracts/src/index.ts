@@ -20,6 +20,8 @@ export {
   type AuditId,
   type ChannelId,
   type RolloutId,
+  type WebhookId,
+  type DeliveryId,
 } from './ids.js';
 export {
   ERRORS,

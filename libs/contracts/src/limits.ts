@@ -69,6 +69,12 @@ export const LIMITS = {
   rateExpensive: 300,
   rateSignIns: 300,
   rateEnrolments: 600,
+  webhooksPerVendor: 20,
+  /** An endpoint that has not answered by then is tried again later. */
+  webhookTimeoutMs: 15_000,
+  /** A webhook at which nothing has arrived for so long is turned off. */
+  webhookOffAfterMs: 24 * 60 * 60_000,
+  webhookKeptMs: 30 * 24 * 60 * 60_000,
   idempotencyMs: 24 * 60 * 60_000,
   /** Messages are refused by NATS above 1 MiB; leave room for headers. */
   messageBytes: 1_000_000,

@@ -47,7 +47,7 @@ export const factRecorded = streamMessage({
   subject: 'ims.v1.facts.{vendor}.{scope}.recorded',
   body: Event,
   from: ['job-scheduler', 'registry-token'],
-  consumers: ['telemetry'],
+  consumers: ['telemetry', 'gateway'],
 });
 
 export class ListHistory extends ListInVendor {
