@@ -11,8 +11,17 @@ import {
   type Envelope,
   type Signer,
 } from '#contracts';
-import { connectNats, nkeyFromSeed, readNatsJwt, verifyNkey } from '#messaging';
-import { natsIdentities, startNats, type NatsServer } from '#stack';
+import {
+  accountJwt,
+  AccountClaims,
+  connectNats,
+  createNkey,
+  nkeyFromSeed,
+  readNatsJwt,
+  userJwt,
+  verifyNkey,
+} from '#messaging';
+import { agentTags, natsIdentities, startNats, type NatsServer } from '#stack';
 import { Keys } from '../../deploy/nats/keys.js';
 import { Lab } from '../../libs/agent-kit/test/lab.js';
 import { waitFor } from '../../libs/agent-kit/test/wait.js';
@@ -76,7 +85,8 @@ it('a signing key is replaced under a running agent, and the old one ends', asyn
 });
 
 it('the operator’s signing key is replaced: agents stay, and the new one states the account', async () => {
-  const credentials = await (await natsIdentities(dir)).agentCreds('install', agent);
+  const { agentCreds, keys: before } = await natsIdentities(dir);
+  const credentials = await agentCreds('install', agent);
   await keys.rotate('operator-signing');
   await nats.restart();
   expect(await connects(credentials)).toBe(true);
@@ -85,6 +95,43 @@ it('the operator’s signing key is replaced: agents stay, and the new one state
   await nats.restart();
   expect(await connects(credentials)).toBe(true);
   expect(await keys.apply([nats.url])).toBe(1);
+
+  // Whoever kept the old key and the credentials of the system account, both: the server files what they state, says
+  // so, and does not follow it, now or after a restart. What they add to the revocations is not taken over either.
+  const stolen = nkeyFromSeed(before.operatorSigningSeed);
+  const own = createNkey('account');
+  const { seed, publicKey: user } = createNkey('user');
+  const forged = accountJwt({
+    name: 'IMS',
+    account: nats.keys.account,
+    signer: stolen,
+    signingKeys: [{ publicKey: own.publicKey, role: 'all', template: { publish: ['>'], subscribe: ['>'] } }],
+    jetstream: true,
+    revocations: { [nkeyFromSeed(credentials.seed).publicKey]: Math.ceil(Date.now() / 1000) + 60 },
+    issuedAt: new Date(Date.now() + 60_000),
+  });
+  const intruder = {
+    jwt: userJwt({
+      name: 'x',
+      user,
+      signer: nkeyFromSeed(own.seed),
+      account: nats.keys.account,
+      tags: agentTags(agent),
+    }),
+    seed,
+  };
+  const thief = await connectNats({
+    servers: [nats.url],
+    name: 'thief',
+    inboxPrefix: '_INBOX.system',
+    credentials: await nats.systemCreds(),
+  });
+  expect(await new AccountClaims(thief, nats.keys.account, stolen).state(forged)).toBe(1);
+  await thief.close();
+  for (const turn of ['now', 'after a restart']) {
+    expect([turn, await connects(intruder), await connects(credentials)]).toEqual([turn, false, true]);
+    await nats.restart();
+  }
 });
 
 it('an agent learns the next job key while it runs, obeys it once it signs, and the old one no more', async () => {

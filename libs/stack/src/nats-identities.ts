@@ -76,14 +76,19 @@ const systemPermissions = (account: string): { publish: string[]; subscribe: str
   subscribe: ['_INBOX.system.>'],
 });
 
-/** The revocations that were pushed to the server in an earlier life. */
+/**
+ * The revocations that were pushed to the server in an earlier life. A server files a statement before it looks who has
+ * signed it, so one of a key that is trusted no more counts for its age only: what is stated next has to be newer.
+ */
 async function pushedRevocations(
   dir: string,
   account: string,
+  trusted: readonly string[],
 ): Promise<{ revocations: Revocations; issuedAt: number }> {
   try {
-    const { revocations, issuedAt } = readNatsJwt(await readFile(join(resolverDir(dir), `${account}.jwt`), 'utf8'));
-    return { revocations, issuedAt: issuedAt.getTime() };
+    const held = readNatsJwt(await readFile(join(resolverDir(dir), `${account}.jwt`), 'utf8'));
+    const revocations = trusted.includes(held.issuer) ? held.revocations : {};
+    return { revocations, issuedAt: held.issuedAt.getTime() };
   } catch {
     return { revocations: {}, issuedAt: 0 };
   }
@@ -114,7 +119,6 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
     install: nkeyFromSeed(installAgentSigningSeed),
   };
 
-  const held = await pushedRevocations(dir, account.publicKey);
   // While a key is replaced both are valid: agents hold JWTs of the old one for some hours more.
   const withOld = async (name: string, current: string): Promise<string[]> => {
     const old = await readFile(fileOf(`${name}.old`), 'utf8').catch(() => undefined);
@@ -128,6 +132,7 @@ export async function natsIdentities(dir: string): Promise<NatsIdentities> {
     ...(await withOld('operator-signing', operatorSigning.publicKey)),
     ...(await withOld('operator-revocation', nkeyFromSeed(operatorRevocationSeed).publicKey)),
   ];
+  const held = await pushedRevocations(dir, account.publicKey, [operator.publicKey, ...operatorKeys]);
   const signingKeys = [...(await scoped('build')), ...(await scoped('install'))];
   const accountStatement = (revocations: Revocations): string =>
     accountJwt({
