@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import {
+  newId,
   type App,
   type Build,
   type Channel,
@@ -227,6 +228,8 @@ describe('what is wrong is refused at the right place, and nothing is left half 
         key_id: key.id,
         webhook_id: webhook.id,
         delivery_id: delivery.id,
+        // Nothing has gone wrong here, so there is none: the stranger is answered the same.
+        dead_id: newId('dead'),
       };
       /** Bodies that would be good ones of the vendor's own. */
       const bodies: Record<string, object> = {
@@ -239,6 +242,8 @@ describe('what is wrong is refused at the right place, and nothing is left half 
         '/v1/apps/{app_id}/channels': { name: 'stolen' },
         '/v1/channels/{channel_id}/promote': { release_id },
         '/v1/webhooks/{webhook_id}': { url: 'https://hooks.invalid/' },
+        '/v1/installs/{install_id}/jobs': { jobs: [{ key: 'walked', kind: 'noop', component: 'web' }] },
+        '/v1/deployments/{deployment_id}/jobs': { jobs: [{ key: 'walked', kind: 'noop', component: 'web' }] },
       };
       let walked = 0;
       for (const [template, methods] of Object.entries(paths)) {
@@ -251,7 +256,8 @@ describe('what is wrong is refused at the right place, and nothing is left half 
             method === 'get' ? undefined : (bodies[template] ?? (/tokens$|revoke$/.test(template) ? undefined : {}));
           const answer = await ask(stranger, method.toUpperCase(), path, body, { 'if-match': '*' });
           expect([method, template, answer.status, answer.body['code']]).toEqual([method, template, 404, 'not_found']);
-          if (method === 'get') expect([template, (await ask(rest, 'GET', path)).status]).toEqual([template, 200]);
+          if (method === 'get' && !template.includes('{dead_id}'))
+            expect([template, (await ask(rest, 'GET', path)).status]).toEqual([template, 200]);
           walked += 1;
         }
       }

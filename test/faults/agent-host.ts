@@ -114,6 +114,7 @@ function resultOf({ kind, repository, component, artifact }: JobStatement): Json
     case 'apply':
     case 'destroy':
     case 'observe':
+    case 'noop':
       return {
         changed: true,
         created: 1,

@@ -310,10 +310,16 @@ function typeOf(event: JobEvent, before: JobStatus, after: JobStatus): string {
     case 'lift':
     case 'approved':
       return 'job.hold_lifted';
+    case 'hasten':
+      return 'job.hastened';
+    case 'replace':
+      return 'job.replaced';
+    case 'expire':
+      return 'job.expired';
     case 'cancel':
     case 'rejected':
+    case 'skip':
     case 'dependency_failed':
-    case 'rejected':
       return `job.${after}`;
   }
 }

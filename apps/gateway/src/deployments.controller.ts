@@ -3,14 +3,19 @@ import {
   cancelDeployment,
   CancelRequest,
   createDeployment,
+  createWork,
   Deployment,
   DeploymentPage,
   EventPage,
+  extendWork,
   getDeployment,
   listDeployments,
   listHistory,
   NewDeployment,
+  NewWork,
   PageQuery,
+  retryDeployment,
+  RetryRequest,
 } from '#contracts';
 import { Bus } from '#messaging';
 import { type Ask } from './edge/ask.js';
@@ -85,6 +90,53 @@ export class DeploymentsController {
   cancelDeployment(ask: Ask<CancelRequest>): Promise<Deployment> {
     const body = { vendor_id: ask.vendorId, deployment_id: ask.id('deployment'), cancel: ask.body };
     return this.bus.call(cancelDeployment, body);
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/deployments/{deployment_id}/retry',
+    summary: 'Go on where an ended deployment stopped, or from one of its jobs, with or without some of them.',
+    access: 'vendor',
+    needs: 'ship',
+    body: RetryRequest,
+    reply: Deployment,
+    status: 202,
+    location: ({ id }) => `/v1/deployments/${id}`,
+  })
+  retryDeployment(ask: Ask<RetryRequest>): Promise<Deployment> {
+    const body = { vendor_id: ask.vendorId, deployment_id: ask.id('deployment'), retry: ask.body };
+    return this.bus.call(retryDeployment, body);
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/installs/{install_id}/jobs',
+    summary: 'Run a graph of jobs at an install, all or none; it is read, waited for and cancelled as a deployment.',
+    access: 'vendor',
+    needs: 'ship',
+    body: NewWork,
+    reply: Deployment,
+    status: 202,
+    location: ({ id }) => `/v1/deployments/${id}`,
+  })
+  createWork(ask: Ask<NewWork>): Promise<Deployment> {
+    return this.bus.call(createWork, { vendor_id: ask.vendorId, install_id: ask.id('install'), work: ask.body });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/deployments/{deployment_id}/jobs',
+    summary: 'Add jobs to a graph of jobs that is not finished.',
+    access: 'vendor',
+    needs: 'ship',
+    body: NewWork,
+    reply: Deployment,
+    status: 202,
+    location: ({ id }) => `/v1/deployments/${id}`,
+  })
+  extendWork(ask: Ask<NewWork>): Promise<Deployment> {
+    const body = { vendor_id: ask.vendorId, deployment_id: ask.id('deployment'), work: ask.body };
+    return this.bus.call(extendWork, body);
   }
 
   @Route({

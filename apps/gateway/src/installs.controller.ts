@@ -3,6 +3,7 @@ import {
   Agent,
   AgentPage,
   ComponentStatePage,
+  AgentSettings,
   createInstall,
   Deprovision,
   deprovisionInstall,
@@ -27,6 +28,7 @@ import {
   observeInstall,
   Optional,
   Text,
+  IntakeRequest,
   listAgents,
   listHistory,
   listFleet,
@@ -38,12 +40,15 @@ import {
   PullToken,
   PullTokenPage,
   revokeAgent,
+  setAgentIntake,
+  updateAgentSettings,
   renewAgent,
   Envelope,
   Welcome,
   revokePullToken,
   updateInstall,
   VitalsPage,
+  type AGENT_INTAKES,
 } from '#contracts';
 import { Bus } from '#messaging';
 import { EnrolmentTokens } from './access/enrolment-tokens.js';
@@ -341,6 +346,68 @@ export class InstallsController {
   })
   getAgent(ask: Ask): Promise<Agent> {
     return this.bus.call(getAgent, { vendor_id: ask.vendorId, agent_id: ask.id('agent') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/{agent_id}/pause',
+    summary: 'Let an agent take no jobs. What runs goes on.',
+    access: 'vendor',
+    body: IntakeRequest,
+    reply: Agent,
+    status: 200,
+  })
+  pauseAgent(ask: Ask<IntakeRequest>): Promise<Agent> {
+    return this.intake(ask, 'paused');
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/{agent_id}/resume',
+    summary: 'Let an agent take jobs again.',
+    access: 'vendor',
+    body: IntakeRequest,
+    reply: Agent,
+    status: 200,
+  })
+  resumeAgent(ask: Ask<IntakeRequest>): Promise<Agent> {
+    return this.intake(ask, 'open');
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/{agent_id}/drain',
+    summary: 'Let an agent take no jobs, and record when the last one has ended: its host may be taken away then.',
+    access: 'vendor',
+    body: IntakeRequest,
+    reply: Agent,
+    status: 200,
+  })
+  drainAgent(ask: Ask<IntakeRequest>): Promise<Agent> {
+    return this.intake(ask, 'draining');
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/agents/{agent_id}/settings',
+    summary: 'How many jobs an agent runs at a time, and its labels. What is not named stays.',
+    access: 'vendor',
+    body: AgentSettings,
+    reply: Agent,
+    status: 200,
+  })
+  updateAgentSettings(ask: Ask<AgentSettings>): Promise<Agent> {
+    const body = { vendor_id: ask.vendorId, agent_id: ask.id('agent'), settings: ask.body };
+    return this.bus.call(updateAgentSettings, body);
+  }
+
+  private intake(ask: Ask<IntakeRequest>, intake: (typeof AGENT_INTAKES)[number]): Promise<Agent> {
+    return this.bus.call(setAgentIntake, {
+      vendor_id: ask.vendorId,
+      agent_id: ask.id('agent'),
+      intake,
+      request: ask.body,
+    });
   }
 
   @Route({

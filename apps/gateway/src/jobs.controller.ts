@@ -3,8 +3,12 @@ import {
   AttemptPage,
   cancelJob,
   CancelRequest,
+  DEAD_STATUSES,
+  DeadLetter,
+  DeadLetterPage,
   EventPage,
   Flag,
+  getDeadLetter,
   getJob,
   decidePlanOfJob,
   etagOf,
@@ -17,15 +21,23 @@ import {
   JobPlan,
   PlanNote,
   listAttempts,
+  listDeadLetters,
   listHistory,
   listJobs,
+  listLocks,
+  LockPage,
   LogLine,
   OneOf,
   Optional,
   PageQuery,
+  ReasonRequest,
   resumeHeldJob,
   ResumeRequest,
+  retryJob,
+  settleDeadLetter,
+  skipJob,
   Text,
+  unlockJob,
   type DeploymentId,
   type InstallId,
   type JobStatus,
@@ -42,6 +54,12 @@ export class JobsQuery extends PageQuery {
   @Optional() @IdOf('deployment') deployment_id?: DeploymentId;
   @Optional() @IdOf('install') install_id?: InstallId;
   @Optional() @OneOf(JOB_STATUSES) status?: JobStatus;
+}
+export class DeadLettersQuery extends PageQuery {
+  @Optional() @OneOf(DEAD_STATUSES) status?: (typeof DEAD_STATUSES)[number];
+}
+export class LocksQuery extends PageQuery {
+  @Optional() @IdOf('install') install_id?: InstallId;
 }
 export class LogQuery {
   /** Go on after this line. */
@@ -190,6 +208,120 @@ export class JobsController {
   })
   resumeJob(ask: Ask<ResumeRequest>): Promise<Job> {
     return this.bus.call(resumeHeldJob, { vendor_id: ask.vendorId, job_id: ask.id('job'), resume: ask.body });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/jobs/{job_id}/retry',
+    summary: 'Do not wait for the time of a delayed job; of a build that has ended, make a new one. Answers what runs.',
+    access: 'vendor',
+    needs: 'ship',
+    body: ReasonRequest,
+    reply: Job,
+    status: 202,
+    location: ({ id }) => `/v1/jobs/${id}`,
+  })
+  retryJob(ask: Ask<ReasonRequest>): Promise<Job> {
+    return this.bus.call(retryJob, { vendor_id: ask.vendorId, job_id: ask.id('job'), request: ask.body });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/jobs/{job_id}/skip',
+    summary: 'Leave out a job that has not begun. What depends on it goes on as if it had succeeded.',
+    access: 'vendor',
+    body: ReasonRequest,
+    reply: Job,
+    status: 202,
+    location: ({ id }) => `/v1/jobs/${id}`,
+  })
+  skipJob(ask: Ask<ReasonRequest>): Promise<Job> {
+    return this.bus.call(skipJob, { vendor_id: ask.vendorId, job_id: ask.id('job'), request: ask.body });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/jobs/{job_id}/unlock',
+    summary: 'Take its lock away from a running job. Its attempt ends with its lease, then the lock is free.',
+    access: 'vendor',
+    body: ReasonRequest,
+    reply: Job,
+    status: 202,
+    location: ({ id }) => `/v1/jobs/${id}`,
+  })
+  unlockJob(ask: Ask<ReasonRequest>): Promise<Job> {
+    return this.bus.call(unlockJob, { vendor_id: ask.vendorId, job_id: ask.id('job'), request: ask.body });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/locks',
+    summary: 'Locks that running jobs hold, their leases, and how many jobs wait for each.',
+    access: 'vendor',
+    query: LocksQuery,
+    reply: LockPage,
+    status: 200,
+  })
+  listLocks(ask: Ask<object, LocksQuery>): Promise<LockPage> {
+    return this.bus.call(listLocks, { vendor_id: ask.vendorId, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/dead-letters',
+    summary: 'Messages of agents that no service could take, and why, newest first.',
+    access: 'vendor',
+    query: DeadLettersQuery,
+    reply: DeadLetterPage,
+    status: 200,
+  })
+  listDeadLetters(ask: Ask<object, DeadLettersQuery>): Promise<DeadLetterPage> {
+    return this.bus.call(listDeadLetters, { vendor_id: ask.vendorId, ...ask.query });
+  }
+
+  @Route({
+    method: 'GET',
+    path: '/v1/dead-letters/{dead_id}',
+    summary: 'A message that no service could take, with its content.',
+    access: 'vendor',
+    reply: DeadLetter,
+    status: 200,
+    etag: true,
+  })
+  getDeadLetter(ask: Ask): Promise<DeadLetter> {
+    return this.bus.call(getDeadLetter, { vendor_id: ask.vendorId, dead_id: ask.id('dead') });
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/dead-letters/{dead_id}/redrive',
+    summary: 'Send a message again to where it came from, once.',
+    access: 'vendor',
+    body: ReasonRequest,
+    reply: DeadLetter,
+    status: 202,
+    location: ({ id }) => `/v1/dead-letters/${id}`,
+  })
+  redriveDeadLetter(ask: Ask<ReasonRequest>): Promise<DeadLetter> {
+    return this.settle(ask, 'redrive');
+  }
+
+  @Route({
+    method: 'POST',
+    path: '/v1/dead-letters/{dead_id}/discard',
+    summary: 'Put a message away that nobody needs.',
+    access: 'vendor',
+    body: ReasonRequest,
+    reply: DeadLetter,
+    status: 200,
+  })
+  discardDeadLetter(ask: Ask<ReasonRequest>): Promise<DeadLetter> {
+    return this.settle(ask, 'discard');
+  }
+
+  private settle(ask: Ask<ReasonRequest>, how: 'redrive' | 'discard'): Promise<DeadLetter> {
+    const body = { vendor_id: ask.vendorId, dead_id: ask.id('dead'), how, request: ask.body };
+    return this.bus.call(settleDeadLetter, body);
   }
 
   @Route({

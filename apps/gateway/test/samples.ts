@@ -53,6 +53,7 @@ export const job = (over: Partial<Job> = {}): Job => ({
   agent_id: newId('agent'),
   component: { id: newId('component'), name: 'db', kind: 'terraform-module' },
   depends_on: [],
+  priority: 0,
   created_at: at,
   ...over,
 });

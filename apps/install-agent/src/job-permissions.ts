@@ -37,4 +37,5 @@ export const JOB_NEEDS_OF: Readonly<
     registry: "the install's: pull of the component's repository",
     host: 'work/JOB.ATTEMPT; programs of the kind; reads components/NAME',
   },
+  noop: { registry: 'nothing', host: 'nothing beside the journal, the log spool and the record' },
 };

@@ -6,6 +6,7 @@ import { startService } from '#platform';
 import { Agents } from './agents/agents.js';
 import { Enrolments } from './agents/enrolment.js';
 import { AgentIdentity } from './agents/identity.js';
+import { Intake } from './agents/intake.js';
 import { Presence } from './agents/presence.js';
 import { Revocations } from './agents/revocations.js';
 import { Vendors } from './agents/vendors.js';
@@ -17,9 +18,12 @@ import { SchedulerConfig } from './config.js';
 import { Cancel } from './engine/cancel.js';
 import { Census } from './engine/census.js';
 import { Claims } from './engine/claims.js';
+import { DeadLetters } from './engine/dead-letters.js';
 import { Holds } from './engine/holds.js';
 import { Jobs } from './engine/jobs.js';
 import { Plans } from './engine/plans.js';
+import { Locks } from './engine/locks.js';
+import { Offers } from './engine/offers.js';
 import { Results } from './engine/results.js';
 import { Statements } from './engine/statements.js';
 import { Sweep } from './engine/sweep.js';
@@ -32,6 +36,8 @@ import { Installs } from './installs/installs.js';
 import { Advance } from './rollouts/advance.js';
 import { Channels } from './rollouts/channels.js';
 import { Rollouts } from './rollouts/rollouts.js';
+import { Retries } from './installs/retries.js';
+import { Work } from './installs/work.js';
 import { MIGRATIONS } from './schema.js';
 
 /** Publishes what transactions have left in the outbox, also those of an earlier process. */
@@ -47,10 +53,24 @@ class Relay implements OnApplicationBootstrap {
   }
 }
 
-const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Fleet, Deployments];
+const CATALOGUE = [Vendors, Apps, Builds, Releases, Installs, Fleet, Deployments, Work, Retries];
 const ROLLOUTS = [Channels, Rollouts, Advance, Drift, Deprovision];
-const AGENTS = [AgentIdentity, Enrolments, Agents, Presence, Revocations];
-const ENGINE = [Transitions, Statements, Claims, Results, Cancel, Holds, Jobs, Plans, Sweep, Census];
+const AGENTS = [AgentIdentity, Enrolments, Agents, Intake, Presence, Revocations];
+const ENGINE = [
+  Transitions,
+  Offers,
+  Statements,
+  Claims,
+  Results,
+  Cancel,
+  Holds,
+  Locks,
+  DeadLetters,
+  Jobs,
+  Plans,
+  Sweep,
+  Census,
+];
 
 @Module({})
 export class SchedulerModule {

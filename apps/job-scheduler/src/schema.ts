@@ -1,5 +1,11 @@
 import { type MigrationInterface, type QueryRunner } from 'typeorm';
-import { JobHolds1700000000020, JobPlans1700000000040, JobTraces1700000000045 } from './engine/schema.js';
+import {
+  JobHolds1700000000020,
+  JobPlans1700000000040,
+  JobTraces1700000000045,
+  Scheduling1700000000140,
+  DeadLetterTable1700000000150,
+} from './engine/schema.js';
 import {
   Observations1700000000130,
   PlanApprovals1700000000110,
@@ -259,4 +265,6 @@ export const MIGRATIONS = [
   PlanApprovals1700000000110,
   ReleaseInputs1700000000120,
   Observations1700000000130,
+  Scheduling1700000000140,
+  DeadLetterTable1700000000150,
 ];

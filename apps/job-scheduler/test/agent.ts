@@ -53,6 +53,8 @@ export function soundResult(statement: JobStatement): JsonObject {
       };
     case 'sync':
       return { digest: statement.artifact?.digest ?? '', bytes_copied: 3, blobs_copied: 1, blobs_skipped: 0 };
+    case 'noop':
+      return {};
     case 'apply':
     case 'destroy':
       return {

@@ -1,4 +1,12 @@
-import { ImsError, type Deployment, type Install, type Job } from '#contracts';
+import {
+  createWork,
+  getDeployment,
+  ImsError,
+  type Deployment,
+  type Install,
+  type Job,
+  type NewWorkJob,
+} from '#contracts';
 import { freshDatabase, startNats } from '#stack';
 import { type ScriptedAgent } from './agent.js';
 import { World, type Shop } from './world.js';
@@ -16,6 +24,64 @@ interface Customer {
   readonly agent: ScriptedAgent;
   readonly deployment: Deployment;
 }
+
+describe('a rolling restart under load', () => {
+  it('of every replica in turn loses nothing and doubles nothing', async () => {
+    const { install, agent } = await world.install(shop, 'rolling');
+    const size = 30;
+    const jobs = Array.from({ length: size }, (_, i): NewWorkJob => ({
+      key: `j${i}`,
+      kind: 'noop',
+      component: 'a',
+      // Some of them wait for others, some for a lock.
+      ...(i % 5 === 4 ? { depends_on: [`j${i - 1}`] } : {}),
+      ...(i % 7 === 0 ? { lock: 'shared' } : {}),
+    }));
+    const graph = await world.gateway.call(createWork, {
+      vendor_id: shop.vendor,
+      install_id: install.id,
+      work: { jobs },
+    });
+    let rolling = true;
+    const restarts = (async () => {
+      for (const app of [...world.schedulers]) {
+        await world.addScheduler();
+        await world.removeScheduler(app);
+      }
+      rolling = false;
+    })();
+    let done = 0;
+    const read = () => world.gateway.call(getDeployment, { vendor_id: shop.vendor, deployment_id: graph.id });
+    // Calls that meet a replica that is leaving fail with `unavailable` and are made again, as an agent does.
+    while (done < size) {
+      const id = await agent.offer(1_000).catch(() => undefined);
+      if (id === undefined) {
+        done = (await read().catch(() => graph)).jobs.succeeded;
+        continue;
+      }
+      const grant = await agent.claim(id).catch((error: unknown) => ImsError.of(error));
+      if (grant instanceof ImsError) {
+        // The grant may have been made all the same: the same session gets it again.
+        if (grant.code !== 'unavailable') continue;
+        const again = await agent.claim(id).catch((error: unknown) => ImsError.of(error));
+        if (again instanceof ImsError) continue;
+        await agent.send({ job_id: id, attempt: again.attempt }, { outcome: 'succeeded' });
+      } else await agent.send({ job_id: id, attempt: grant.attempt }, { outcome: 'succeeded' });
+    }
+    await restarts;
+    expect(rolling).toBe(false);
+    await world.deployment(shop, graph.id, 'succeeded');
+    const facts = await world.facts(install.id);
+    expect(facts.filter((type) => type === 'job.succeeded')).toHaveLength(size);
+    const ended = await world.sql<{ status: string; count: number }>(
+      `SELECT a.status, count(*) FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.deployment_id = $1 GROUP BY 1`,
+      [graph.id],
+    );
+    expect(ended.find(({ status }) => status === 'succeeded')?.count).toBe(size);
+    expect(ended.filter(({ status }) => status !== 'succeeded' && status !== 'lost')).toEqual([]);
+    expect(await world.sql('SELECT 1 FROM leases UNION ALL SELECT 1 FROM locks')).toEqual([]);
+  });
+});
 
 describe('three replicas', () => {
   it('grant each job exactly once, however many processes of the agent ask', async () => {

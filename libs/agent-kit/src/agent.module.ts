@@ -11,13 +11,14 @@ import { readFileSync } from 'node:fs';
 import { AgentRuntime, type AgentOptions } from './agent-runtime.js';
 import { type JobHandler } from './handler.js';
 import { Identity } from './identity.js';
+import { NoopHandler } from './noop-handler.js';
 import { RegistryTokens } from './agent-request.js';
 import { AgentClock } from './session.js';
 
 export interface AgentModuleOptions {
   readonly agent: AgentOptions;
   readonly identity: Identity;
-  /** Classes of the handlers; made by Nest, so that they may inject Identity, RegistryTokens and what `imports` offers. */
+  /** Classes of the handlers beside that of `noop`, which each agent has; made by Nest, so that they may inject Identity, RegistryTokens and what `imports` offers. */
   readonly handlers: readonly Type<JobHandler>[];
   readonly imports?: ModuleMetadata['imports'];
   readonly providers?: readonly Provider[];
@@ -58,7 +59,8 @@ export class AgentModule {
         {
           provide: AgentRuntime,
           inject: [AgentClock, ...handlers],
-          useFactory: (clock: AgentClock, ...made: JobHandler[]) => new AgentRuntime(agent, identity, made, clock),
+          useFactory: (clock: AgentClock, ...made: JobHandler[]) =>
+            new AgentRuntime(agent, identity, [...made, new NoopHandler()], clock),
         },
         {
           provide: RuntimeHooks,

@@ -11,7 +11,6 @@ export { type Finding } from './doctor-network.js';
 export { AgentModule, type AgentModuleOptions } from './agent.module.js';
 export { AgentRuntime, type AgentOptions } from './agent-runtime.js';
 export { type JobHandler, type StepCommand, type StepContext, type StepDefinition } from './handler.js';
-export { NoopHandler } from './noop-handler.js';
 export { Identity, type EnrolOptions } from './identity.js';
 export { RegistryTokens, type RegistryTokensOptions } from './agent-request.js';
 export { AgentClock } from './session.js';

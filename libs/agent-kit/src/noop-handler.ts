@@ -4,7 +4,7 @@ import { type JobHandler, type StepDefinition } from './handler.js';
 /** Goes through the whole loop and does nothing: for tests, load and trying out an installation. */
 export class NoopHandler implements JobHandler {
   constructor(
-    readonly kind: JobKind,
+    readonly kind: JobKind = 'noop',
     private readonly stepNames: readonly string[] = ['prepare', 'work', 'finish'],
   ) {}
 

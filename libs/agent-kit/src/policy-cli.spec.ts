@@ -68,7 +68,7 @@ describe('policy', () => {
     const { code, err } = await here('policy', 'check');
     expect(code).toBe(1);
     expect(err.split('\n').map((line) => line.slice(join(state, 'policy.yaml').length))).toEqual([
-      ':3: /allow/jobs must be a list of build, sync, apply, destroy, observe',
+      ':3: /allow/jobs must be a list of build, sync, apply, destroy, observe, noop',
       ':5: /windows/0/from must be a time of day in quotes, "00:00" to "23:59"',
       '',
     ]);

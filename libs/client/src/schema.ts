@@ -86,6 +86,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/agents/{agent_id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let an agent take no jobs, and record when the last one has ended: its host may be taken away then. */
+        post: operations["drainAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agents/{agent_id}/enrolment-tokens": {
         parameters: {
             query?: never;
@@ -103,6 +120,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/agents/{agent_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let an agent take no jobs. What runs goes on. */
+        post: operations["pauseAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/{agent_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let an agent take jobs again. */
+        post: operations["resumeAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agents/{agent_id}/revoke": {
         parameters: {
             query?: never;
@@ -114,6 +165,23 @@ export interface paths {
         put?: never;
         /** Revoke an agent’s identity. A new enrolment token brings it back under a new key. */
         post: operations["revokeAgent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agents/{agent_id}/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** How many jobs an agent runs at a time, and its labels. What is not named stays. */
+        post: operations["updateAgentSettings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -401,6 +469,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Messages of agents that no service could take, and why, newest first. */
+        get: operations["listDeadLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{dead_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A message that no service could take, with its content. */
+        get: operations["getDeadLetter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{dead_id}/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Put a message away that nobody needs. */
+        post: operations["discardDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{dead_id}/redrive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send a message again to where it came from, once. */
+        post: operations["redriveDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deployments/{deployment_id}": {
         parameters: {
             query?: never;
@@ -446,6 +582,40 @@ export interface paths {
         get: operations["listDeploymentEvents"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add jobs to a graph of jobs that is not finished. */
+        post: operations["extendWork"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Go on where an ended deployment stopped, or from one of its jobs, with or without some of them. */
+        post: operations["retryDeployment"];
         delete?: never;
         options?: never;
         head?: never;
@@ -619,6 +789,23 @@ export interface paths {
         get: operations["exportInstallHistory"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/installs/{install_id}/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Run a graph of jobs at an install, all or none; it is read, waited for and cancelled as a deployment. */
+        post: operations["createWork"];
         delete?: never;
         options?: never;
         head?: never;
@@ -914,6 +1101,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Do not wait for the time of a delayed job; of a build that has ended, make a new one. Answers what runs. */
+        post: operations["retryJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/skip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Leave out a job that has not begun. What depends on it goes on as if it had succeeded. */
+        post: operations["skipJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/trace": {
         parameters: {
             query?: never;
@@ -923,6 +1144,40 @@ export interface paths {
         };
         /** What was done for a job, as one trace: the wait, each attempt, each step. */
         get: operations["readJobTrace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/unlock": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take its lock away from a running job. Its attempt ends with its lease, then the lock is free. */
+        post: operations["unlockJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/locks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Locks that running jobs hold, their leases, and how many jobs wait for each. */
+        get: operations["listLocks"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1375,18 +1630,38 @@ export interface components {
             };
             id: string;
             install_id?: string;
+            intake?: components["schemas"]["AgentIntake"];
             /** @enum {string} */
             kind: "build" | "install";
+            labels: {
+                [key: string]: unknown;
+            };
             /** Format: date-time */
             last_seen_at?: string;
             /** @enum {string} */
             presence: "never_enrolled" | "online" | "offline" | "revoked";
             public_key?: string;
+            running: number;
+            slots: number;
             version?: string;
+        };
+        AgentIntake: {
+            by: string;
+            note: string;
+            /** Format: date-time */
+            since: string;
+            /** @enum {string} */
+            state: "paused" | "draining" | "drained";
         };
         AgentPage: {
             data: components["schemas"]["Agent"][];
             next_cursor?: string;
+        };
+        AgentSettings: {
+            labels?: {
+                [key: string]: unknown;
+            };
+            slots?: number;
         };
         ApiKey: {
             api_key: string;
@@ -1572,6 +1847,32 @@ export interface components {
             data: components["schemas"]["ComponentState"][];
             next_cursor?: string;
         };
+        DeadLetter: {
+            agent_id?: string;
+            /** Format: date-time */
+            at: string;
+            body?: {
+                [key: string]: unknown;
+            };
+            cause: string;
+            code: string;
+            contract: string;
+            id: string;
+            job_id?: string;
+            note?: string;
+            service: string;
+            /** Format: date-time */
+            settled_at?: string;
+            settled_by?: string;
+            size_bytes: number;
+            /** @enum {string} */
+            status: "open" | "redriven" | "discarded";
+            subject: string;
+        };
+        DeadLetterPage: {
+            data: components["schemas"]["DeadLetter"][];
+            next_cursor?: string;
+        };
         Deployment: {
             /** Format: date-time */
             created_at: string;
@@ -1582,8 +1883,9 @@ export interface components {
             install_id: string;
             jobs: components["schemas"]["DeploymentJobCounts"];
             /** @enum {string} */
-            kind: "deploy" | "teardown";
+            kind: "deploy" | "teardown" | "work";
             release_id?: string;
+            retry_of?: string;
             rollback?: boolean;
             rollout_id?: string;
             /** @enum {string} */
@@ -1794,8 +2096,12 @@ export interface components {
             };
             observe?: components["schemas"]["ObservePolicy"];
         };
+        IntakeRequest: {
+            note?: string;
+        };
         Job: {
             agent_id: string;
+            allow_failure?: boolean;
             attempt: number;
             build_id?: string;
             component: components["schemas"]["JobComponent"];
@@ -1805,15 +2111,23 @@ export interface components {
             deployment_id?: string;
             error?: components["schemas"]["Problem"];
             /** Format: date-time */
+            expires_at?: string;
+            /** Format: date-time */
             finished_at?: string;
             hold?: components["schemas"]["Hold"];
             id: string;
             install_id?: string;
+            key?: string;
             /** @enum {string} */
-            kind: "build" | "sync" | "apply" | "destroy" | "observe";
+            kind: "build" | "sync" | "apply" | "destroy" | "observe" | "noop";
+            lock?: string;
+            /** Format: date-time */
+            not_before?: string;
+            priority: number;
             result?: {
                 [key: string]: unknown;
             };
+            singleton?: string;
             /** Format: date-time */
             started_at?: string;
             /** @enum {string} */
@@ -1869,6 +2183,23 @@ export interface components {
         };
         KeySummaryPage: {
             data: components["schemas"]["KeySummary"][];
+            next_cursor?: string;
+        };
+        Lock: {
+            agent_id: string;
+            attempt: number;
+            install_id?: string;
+            job_id: string;
+            /** Format: date-time */
+            lease_until: string;
+            name: string;
+            /** Format: date-time */
+            taken_at: string;
+            unlocking?: boolean;
+            waiting: number;
+        };
+        LockPage: {
+            data: components["schemas"]["Lock"][];
             next_cursor?: string;
         };
         LogHit: {
@@ -1947,6 +2278,7 @@ export interface components {
         NewDeployment: {
             /** @enum {string} */
             kind: "deploy" | "teardown";
+            priority?: number;
             release_id?: string;
             rollback?: boolean;
         };
@@ -1996,6 +2328,25 @@ export interface components {
         };
         NewVendor: {
             name: string;
+        };
+        NewWork: {
+            jobs: components["schemas"]["NewWorkJob"][];
+        };
+        NewWorkJob: {
+            allow_failure?: boolean;
+            component: string;
+            delay_seconds?: number;
+            depends_on?: string[];
+            /** Format: date-time */
+            expires_at?: string;
+            key: string;
+            /** @enum {string} */
+            kind: "noop" | "sync";
+            lock?: string;
+            /** Format: date-time */
+            not_before?: string;
+            priority?: number;
+            singleton?: string;
         };
         Observation: {
             /** Format: date-time */
@@ -2059,7 +2410,7 @@ export interface components {
         };
         ProblemDocument: {
             /** @enum {string} */
-            code: "invalid_request" | "malformed_body" | "unauthenticated" | "forbidden" | "not_found" | "already_exists" | "conflict" | "idempotency_mismatch" | "idempotency_in_progress" | "precondition_required" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "method_not_allowed" | "rate_limited" | "unavailable" | "internal" | "dependency_cycle" | "unknown_component" | "unknown_reference" | "invalid_template" | "missing_input" | "nothing_built" | "deployment_in_progress" | "release_required" | "release_bad" | "rollback_refused" | "enrolment_refused" | "agent_revoked" | "agent_too_old" | "job_not_claimable" | "stale_attempt" | "lease_expired" | "cancelled" | "timed_out" | "dependency_failed" | "statement_refused" | "source_unavailable" | "source_invalid" | "image_build_failed" | "external_image_unavailable" | "external_reference" | "tool_missing" | "artifact_missing" | "digest_mismatch" | "signature_missing" | "signature_untrusted" | "signature_invalid" | "signature_swapped" | "provenance_refused" | "registry_unavailable" | "registry_denied" | "pull_token_refused" | "plan_failed" | "apply_failed" | "destroy_failed" | "stale_plan" | "plan_unapproved" | "plan_rejected" | "release_downgraded" | "policy_refused" | "held_by_customer" | "agent_error";
+            code: "invalid_request" | "malformed_body" | "unauthenticated" | "forbidden" | "not_found" | "already_exists" | "conflict" | "idempotency_mismatch" | "idempotency_in_progress" | "precondition_required" | "precondition_failed" | "payload_too_large" | "unsupported_media_type" | "method_not_allowed" | "rate_limited" | "unavailable" | "internal" | "dependency_cycle" | "unknown_component" | "unknown_reference" | "invalid_template" | "missing_input" | "nothing_built" | "deployment_in_progress" | "release_required" | "release_bad" | "rollback_refused" | "enrolment_refused" | "agent_revoked" | "agent_too_old" | "job_not_claimable" | "stale_attempt" | "lease_expired" | "cancelled" | "timed_out" | "job_replaced" | "job_skipped" | "job_expired" | "dependency_failed" | "statement_refused" | "source_unavailable" | "source_invalid" | "image_build_failed" | "external_image_unavailable" | "external_reference" | "tool_missing" | "artifact_missing" | "digest_mismatch" | "signature_missing" | "signature_untrusted" | "signature_invalid" | "signature_swapped" | "provenance_refused" | "registry_unavailable" | "registry_denied" | "pull_token_refused" | "plan_failed" | "apply_failed" | "destroy_failed" | "stale_plan" | "plan_unapproved" | "plan_rejected" | "release_downgraded" | "policy_refused" | "held_by_customer" | "agent_error";
             detail: string;
             errors?: {
                 message: string;
@@ -2101,6 +2452,9 @@ export interface components {
         PullTokenPage: {
             data: components["schemas"]["PullToken"][];
             next_cursor?: string;
+        };
+        ReasonRequest: {
+            reason?: string;
         };
         RegistryNamespace: {
             namespace: string;
@@ -2146,6 +2500,11 @@ export interface components {
         };
         Retention: {
             log_days: number;
+        };
+        RetryRequest: {
+            from?: string;
+            reason?: string;
+            skip?: string[];
         };
         Rollout: {
             app_id: string;
@@ -2332,7 +2691,7 @@ export interface components {
         };
         WaitingReason: {
             /** @enum {string} */
-            code: "blocked_by_job" | "agent_never_enrolled" | "agent_offline" | "agent_revoked" | "agent_busy" | "retry_delayed" | "awaiting_claim" | "token_tampered" | "awaiting_approval" | "customer_paused" | "customer_window" | "awaiting_customer_approval" | "running" | "cancelling";
+            code: "blocked_by_job" | "scheduled" | "lock_held" | "agent_paused" | "agent_never_enrolled" | "agent_offline" | "agent_revoked" | "agent_busy" | "retry_delayed" | "awaiting_claim" | "token_tampered" | "awaiting_approval" | "customer_paused" | "customer_window" | "awaiting_customer_approval" | "running" | "cancelling";
             detail: string;
             unblock: string;
         };
@@ -2601,6 +2960,46 @@ export interface operations {
             };
         };
     };
+    drainAgent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["IntakeRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Agent"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     createAgentEnrolmentToken: {
         parameters: {
             query?: never;
@@ -2637,6 +3036,86 @@ export interface operations {
             };
         };
     };
+    pauseAgent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["IntakeRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Agent"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    resumeAgent: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["IntakeRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Agent"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     revokeAgent: {
         parameters: {
             query?: never;
@@ -2650,6 +3129,46 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Agent"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    updateAgentSettings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AgentSettings"];
+            };
+        };
         responses: {
             /** @description Done. */
             200: {
@@ -3672,6 +4191,168 @@ export interface operations {
             };
         };
     };
+    listDeadLetters: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+                status?: "open" | "redriven" | "discarded";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    getDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that is known already: answers 304 when it still holds. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                dead_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Version of the resource, for If-Match and If-None-Match. */
+                    ETag?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetter"];
+                };
+            };
+            /** @description Not changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    discardDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                dead_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetter"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    redriveDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                dead_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetter"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     getDeployment: {
         parameters: {
             query?: never;
@@ -3784,6 +4465,90 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EventPage"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    extendWork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWork"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    retryDeployment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RetryRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
@@ -4281,6 +5046,48 @@ export interface operations {
                 };
                 content: {
                     "application/x-ndjson": components["schemas"]["HistoryEntry"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    createWork: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                install_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWork"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
@@ -4968,6 +5775,90 @@ export interface operations {
             };
         };
     };
+    retryJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    skipJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     readJobTrace: {
         parameters: {
             query?: never;
@@ -4988,6 +5879,83 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobTrace"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    unlockJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again within 24 hours get the same answer; nothing is made twice. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted; the work goes on. Location tells where to follow it. */
+            202: {
+                headers: {
+                    /** @description Where to read what was made. */
+                    Location?: string;
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description What went wrong, by `code`, and what to do next (RFC 9457). */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    listLocks: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                install_id?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    /** @description Names this request in logs and errors. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LockPage"];
                 };
             };
             /** @description What went wrong, by `code`, and what to do next (RFC 9457). */

@@ -1,4 +1,5 @@
 import * as catalogue from './catalogue.js';
+import * as deadLetters from './dead-letters.js';
 import * as fleet from './fleet.js';
 import * as drift from './drift.js';
 import * as installs from './installs.js';
@@ -9,6 +10,7 @@ import * as plans from './plans.js';
 import * as rollouts from './rollouts.js';
 import * as telemetry from './telemetry.js';
 import * as tokens from './tokens.js';
+import * as work from './work.js';
 
 const isContract = (value: unknown): value is AnyContract =>
   typeof value === 'object' && value !== null && 'subject' in value && 'body' in value && 'type' in value;
@@ -23,6 +25,8 @@ export const CONTRACTS: readonly AnyContract[] = [
   jobs,
   observe,
   plans,
+  work,
+  deadLetters,
   tokens,
   telemetry,
 ].flatMap((room) => Object.values(room).filter(isContract));

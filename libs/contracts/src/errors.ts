@@ -215,6 +215,24 @@ export const ERRORS = {
     title: 'The step took longer than it may.',
     next: 'Read the log; raise the time limit if the work is sound.',
   },
+  job_replaced: {
+    status: 409,
+    retry: 'fix',
+    title: 'A newer job of the same singleton has taken its place.',
+    next: 'Look at the job named in `detail`.',
+  },
+  job_skipped: {
+    status: 409,
+    retry: 'fix',
+    title: 'A person has left this job out.',
+    next: 'Retry its deployment from this job if it is wanted after all.',
+  },
+  job_expired: {
+    status: 409,
+    retry: 'fix',
+    title: 'The job did not begin in the time that was set for it.',
+    next: 'Read what it waited for in its history; ask for it again.',
+  },
   dependency_failed: {
     status: 409,
     retry: 'fix',

@@ -19,6 +19,7 @@ export const ID_PREFIX = {
   rollout: 'rol',
   webhook: 'whk',
   delivery: 'whd',
+  dead: 'ded',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIX;
@@ -42,6 +43,7 @@ export type ChannelId = Id<'channel'>;
 export type RolloutId = Id<'rollout'>;
 export type WebhookId = Id<'webhook'>;
 export type DeliveryId = Id<'delivery'>;
+export type DeadLetterId = Id<'dead'>;
 
 /** A new id: typed prefix + UUIDv7 in base32 (the TypeID specification), so ids sort by creation time. */
 export function newId<K extends IdKind>(kind: K): Id<K> {

@@ -41,6 +41,13 @@ import { AGENT_KINDS, type AgentKind } from './message.js';
 
 export const PRESENCES = ['never_enrolled', 'online', 'offline', 'revoked'] as const;
 
+/** A person at the vendor lets the agent take no jobs. `drained`: nothing runs there any more. */
+export class AgentIntake {
+  @OneOf(['paused', 'draining', 'drained']) state: 'paused' | 'draining' | 'drained';
+  @Text(1, 80) by: string;
+  @Text(0, 300) note: string;
+  @Time() since: string;
+}
 export class Agent {
   @IdOf('agent') id: AgentId;
   @OneOf(AGENT_KINDS) kind: AgentKind;
@@ -50,6 +57,12 @@ export class Agent {
   @Optional() @Text(1, 60) version?: string;
   /** NATS public key (nkey) made on the agent's host. */
   @Optional() @Text(1, 100) public_key?: string;
+  /** Jobs at a time. */
+  @Int(1, LIMITS.agentSlotsMax) slots: number;
+  @Int(0, 1_000_000) running: number;
+  @Json() labels: JsonObject;
+  /** Absent: it takes jobs. */
+  @Optional() @Nested(() => AgentIntake) intake?: AgentIntake;
   /** What the customer allows, and what waits for its approval, as the agent reported it last. Not in lists. */
   @Optional() @Json() customer_policy?: JsonObject;
   @Time() created_at: string;
@@ -132,7 +145,12 @@ export class NewDeployment {
   @Optional() @IdOf('release') release_id?: ReleaseId;
   /** Needed to go back to a release that is older than one this install has had. */
   @Optional() @Flag() rollback?: boolean;
+  /** Of all its jobs, against other work of the same agent. */
+  @Optional() @Int(-LIMITS.priorityMax, LIMITS.priorityMax) priority?: number;
 }
+/** `work`: jobs that a person asked for; it may run beside the others. */
+export const DEPLOYMENT_KINDS = ['deploy', 'teardown', 'work'] as const;
+export type DeploymentKind = (typeof DEPLOYMENT_KINDS)[number];
 export class DeploymentJobCounts {
   @Int(0, 10_000) total: number;
   @Int(0, 10_000) succeeded: number;
@@ -143,10 +161,12 @@ export class Deployment {
   @IdOf('deployment') id: DeploymentId;
   @IdOf('install') install_id: InstallId;
   @Optional() @IdOf('release') release_id?: ReleaseId;
-  @OneOf(['deploy', 'teardown']) kind: 'deploy' | 'teardown';
+  @OneOf(DEPLOYMENT_KINDS) kind: DeploymentKind;
   @Optional() @Flag() rollback?: boolean;
   /** The rollout that made it. */
   @Optional() @IdOf('rollout') rollout_id?: RolloutId;
+  /** It goes on where that one ended. */
+  @Optional() @IdOf('deployment') retry_of?: DeploymentId;
   @OneOf(DEPLOYMENT_STATUSES) status: DeploymentStatus;
   @Nested(() => DeploymentJobCounts) jobs: DeploymentJobCounts;
   @Optional() @Nested(() => Problem) error?: Problem;

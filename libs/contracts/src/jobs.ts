@@ -41,12 +41,12 @@ import {
   type ReleaseId,
   type VendorId,
 } from './ids.js';
-import { CancelRequest, ResumeRequest } from './installs.js';
+import { CancelRequest } from './installs.js';
 import { LIMITS } from './limits.js';
 import { call, signal, streamMessage, type AgentKind, type Call } from './message.js';
 
-/** `observe`: a drift probe, which changes nothing. */
-export const JOB_KINDS = ['build', 'sync', 'apply', 'destroy', 'observe'] as const;
+/** `observe`: a drift probe, which changes nothing. `noop` goes the whole way through the agent and does nothing. */
+export const JOB_KINDS = ['build', 'sync', 'apply', 'destroy', 'observe', 'noop'] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 /** `blocked`: a dependency is not finished. `queued`: offered, or waiting for the agent. The last four are final. */
 export const JOB_STATUSES = [
@@ -66,6 +66,9 @@ export type AttemptStatus = (typeof ATTEMPT_STATUSES)[number];
 
 export const WAITING_REASONS = [
   'blocked_by_job',
+  'scheduled',
+  'lock_held',
+  'agent_paused',
   'agent_never_enrolled',
   'agent_offline',
   'agent_revoked',
@@ -120,7 +123,15 @@ export class Job {
   @Optional() @IdOf('deployment') deployment_id?: DeploymentId;
   @Optional() @IdOf('build') build_id?: BuildId;
   @Nested(() => JobComponent) component: JobComponent;
-  @TextList(200, 40) depends_on: JobId[];
+  @TextList(LIMITS.jobsPerGraph, 40) depends_on: JobId[];
+  /** Its name in a graph that was asked for. */
+  @Optional() @Text(1, 40) key?: string;
+  @Int(-LIMITS.priorityMax, LIMITS.priorityMax) priority: number;
+  @Optional() @Flag() allow_failure?: boolean;
+  @Optional() @Time() not_before?: string;
+  @Optional() @Time() expires_at?: string;
+  @Optional() @Text(1, 60) singleton?: string;
+  @Optional() @Text(1, 80) lock?: string;
   @Optional() @Nested(() => WaitingReason) waiting_reason?: WaitingReason;
   @Optional() @Nested(() => Hold) hold?: Hold;
   @Optional() @Nested(() => Problem) error?: Problem;
@@ -472,29 +483,7 @@ export class CustomerPolicyReceipt {
 /** At each start, and after each change of the policy file, a pause or an approval. */
 export const reportPolicy = rpc('policy', CustomerPolicyReport, CustomerPolicyReceipt);
 
-export class HoldJob extends JobRef {
-  @Nested(() => Hold) hold: Hold;
-}
-/** registry-token saw somebody else present a token of this job: stop what runs, and wait for a person. */
-export const holdJob = call({
-  name: 'scheduler.hold_job',
-  version: 1,
-  subject: 'ims.v1.svc.job_scheduler.hold_job',
-  body: HoldJob,
-  reply: Job,
-  from: ['registry-token'],
-  servedBy: 'job-scheduler',
-  timeoutMs: 5_000,
-});
-export class ResumeHeldJob extends JobRef {
-  @Nested(() => ResumeRequest) resume: ResumeRequest;
-}
-/**
- * A person at the vendor lifts `token_tampered`. Holds of the customer answer `held_by_customer`; a job that is not
- * held, or whose attempt is still being stopped, `conflict`.
- */
 export const renewAgent = toScheduler('renew_agent', Envelope, Welcome);
-export const resumeHeldJob = toScheduler('resume_job', ResumeHeldJob, Job);
 
 export class Beat {
   @Text(8, 60) session_id: string;

@@ -20,8 +20,15 @@ export const LIMITS = {
   /** SIGINT (terraform unlocks), then SIGTERM, then SIGKILL: gone within 11 s of the cancel at the latest. */
   cancelSigtermMs: 5_000,
   cancelSigkillMs: 9_000,
-  /** Jobs that one agent runs at the same time. */
+  /** Jobs that one agent runs at the same time, unless its settings say otherwise. */
   agentSlots: 4,
+  agentSlotsMax: 64,
+  /** A step of priority is worth so much waiting; the steps go from -priorityMax to priorityMax. */
+  priorityStepMs: 10_000,
+  priorityMax: 100,
+  /** How far ahead a job may be scheduled by a delay: 30 days. */
+  delaySecondsMax: 30 * 24 * 60 * 60,
+  jobsPerGraph: 500,
   /** What an agent of this version can do, as one number; it goes up with each thing that the server relies on. */
   agentProtocol: 1,
   /** Agents below this get no work any more (`agent_too_old`): raised when the server stops to serve what they do. */

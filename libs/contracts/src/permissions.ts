@@ -43,11 +43,13 @@ export function agentPermissions(kind: AgentKind): Permissions {
 export function servicePermissions(service: ServiceName): Permissions {
   const any = (contract: AnyContract): string => contract.subject.replace(/\{\w+\}/g, '*');
   const publish = CONTRACTS.filter((contract) => concerns(contract.from, service)).map(any);
+  // What the job-scheduler re-drives out of the dead letters, whoever sent it first.
+  const redriven = CONTRACTS.filter(({ type }) => type === 'stream' && service === 'job-scheduler').map(any);
   const serves = CONTRACTS.filter((contract) => contract.type === 'call' && contract.servedBy === service).map(any);
   const hears = CONTRACTS.filter((contract) => received(contract, service)).map(any);
   return {
     // Replies go to inboxes of agents and services; `resp` permissions would limit them to one, but a service answers many at once.
-    publish: [...publish, '_INBOX.>', '$JS.API.>', '$JS.ACK.>', 'ims.v1.dead.>'],
+    publish: [...new Set([...publish, ...redriven]), '_INBOX.>', '$JS.API.>', '$JS.ACK.>', 'ims.v1.dead.>'],
     subscribe: [...serves, ...hears, `_INBOX.${service.replaceAll('-', '_')}.>`],
   };
 }

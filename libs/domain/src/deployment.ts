@@ -15,8 +15,23 @@ export const deploymentMachine = defineMachine<DeploymentStatus, 'cancel' | 'suc
   },
 });
 
-/** A build has no state of its own: it is what its job is. */
-export function buildStatusOf(job: JobStatus): (typeof BUILD_STATUSES)[number] {
+type BuildStatus = (typeof BUILD_STATUSES)[number];
+/** What the life of its job makes of a build. `repeated`: the attempt was lost or failed, and another follows. */
+export const buildMachine = defineMachine<BuildStatus, 'begun' | 'repeated' | 'succeeded' | 'failed' | 'cancelled'>({
+  name: 'build',
+  initial: ['queued'],
+  finals: ['succeeded', 'failed', 'cancelled'],
+  from: {
+    queued: { begun: 'running', failed: 'failed', cancelled: 'cancelled' },
+    running: { repeated: 'queued', succeeded: 'succeeded', failed: 'failed', cancelled: 'cancelled' },
+    succeeded: {},
+    failed: {},
+    cancelled: {},
+  },
+});
+
+/** A build is not stored apart: it is what its job is. A test holds the moves of the two machines against each other. */
+export function buildStatusOf(job: JobStatus): BuildStatus {
   switch (job) {
     case 'blocked':
     case 'queued':
@@ -40,6 +55,10 @@ export interface DeploymentJob {
   readonly status: JobStatus;
   readonly dependsOn: readonly string[];
   readonly fault?: Fault;
+  /** Its failure is no failure of the deployment: what depends on it goes on. */
+  readonly allowFailure?: boolean;
+  /** A person has skipped it: the same. */
+  readonly waived?: boolean;
 }
 export interface Settlement {
   /** Jobs whose dependencies have all succeeded: to be queued and offered. */
@@ -64,11 +83,11 @@ export function settleDeployment(status: DeploymentStatus, jobs: readonly Deploy
     seen.add(job.id);
     const parents = job.dependsOn.map((id) => byId.get(id)).filter((parent) => parent !== undefined);
     parents.forEach(visit);
-    const bad = parents.find((parent) => skipped.has(parent.id) || isBad(parent.status));
+    const bad = parents.find((parent) => skipped.has(parent.id) || isBad(parent));
     if (bad) {
       // The root cause is named, not the job in between that was skipped for the same reason.
       skipped.set(job.id, skipped.get(bad.id) ?? inherited(bad) ?? because(bad));
-    } else if (parents.every((parent) => parent.status === 'succeeded')) {
+    } else if (parents.every((parent) => jobMachine.isFinal(parent.status))) {
       unblock.push(job.id);
     }
   };
@@ -78,7 +97,12 @@ export function settleDeployment(status: DeploymentStatus, jobs: readonly Deploy
   return open.length > 0 ? { unblock, skip } : { unblock, skip, end: endOf(status, jobs) };
 }
 
-const isBad = (status: JobStatus): boolean => jobMachine.isFinal(status) && status !== 'succeeded';
+/** Ended, and not so that what depends on it may run. */
+const isBad = ({ status, allowFailure, waived }: DeploymentJob): boolean =>
+  jobMachine.isFinal(status) &&
+  status !== 'succeeded' &&
+  waived !== true &&
+  !(allowFailure === true && status === 'failed');
 const inherited = (job: DeploymentJob): Fault | undefined => (job.status === 'skipped' ? job.fault : undefined);
 const because = (job: DeploymentJob): Fault => ({
   code: 'dependency_failed',
@@ -86,13 +110,14 @@ const because = (job: DeploymentJob): Fault => ({
 });
 
 function endOf(status: DeploymentStatus, jobs: readonly DeploymentJob[]): NonNullable<Settlement['end']> {
-  const failed = jobs.find((job) => job.status === 'failed');
+  const counts = ({ status, allowFailure }: DeploymentJob): boolean => status === 'failed' && allowFailure !== true;
+  const failed = jobs.find(counts);
   const cancelled = jobs.find((job) => job.status === 'cancelled');
   if (cancelled && (status === 'cancelling' || !failed)) {
     return { status: 'cancelled', fault: { code: 'cancelled', detail: cancelled.fault?.detail ?? '' } };
   }
   if (!failed) return { status: 'succeeded' };
-  const others = jobs.filter((job) => job.status === 'failed').length - 1;
+  const others = jobs.filter(counts).length - 1;
   const more = others > 0 ? ` (and ${others} more)` : '';
   const detail = `${failed.label} failed: ${failed.fault?.detail ?? ''}${more}`.slice(0, 4000);
   return { status: 'failed', fault: { code: failed.fault?.code ?? 'agent_error', detail } };

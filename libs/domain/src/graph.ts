@@ -32,7 +32,7 @@ function edgesOf(components: readonly GraphComponent[]): Edges {
 }
 
 /** A circle in the graph as `[a, b, a]`, or undefined. Iterative: depth is bounded by the caller's list, not the stack. */
-function findCycle(edges: Edges): string[] | undefined {
+export function findCycle(edges: Edges): string[] | undefined {
   const done = new Set<string>();
   for (const start of edges.keys()) {
     const path: { name: string; left: string[] }[] = [];

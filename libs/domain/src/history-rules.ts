@@ -24,7 +24,14 @@ interface Rule {
 }
 
 /** The facts that end a job. */
-const ENDS: ReadonlyMap<string, JobStatus> = new Map(jobMachine.finals.map((status) => [`job.${status}`, status]));
+const ENDS: ReadonlyMap<string, JobStatus> = new Map([
+  ...jobMachine.finals.map((status) => [`job.${status}`, status] as const),
+  ['job.expired', 'failed'],
+  ['job.replaced', 'cancelled'],
+]);
+/** How the job has ended by this fact. What a retry leaves out has ended when it is made. */
+const endBy = ({ type, data }: Event): JobStatus | undefined =>
+  ENDS.get(type) ?? (type === 'job.created' && data['status'] === 'skipped' ? 'skipped' : undefined);
 /** The facts that end an attempt: each names it. `job.cancelled` and `job.failed` do when the job ran. */
 const ATTEMPT_ENDS = new Set([
   'job.lost',
@@ -40,7 +47,6 @@ const attemptIn = ({ data }: Event): number | undefined => {
   const { attempt } = data;
   return typeof attempt === 'number' ? attempt : undefined;
 };
-const factOf = (story: JobStory, type: string): Event | undefined => story.facts.find((fact) => fact.type === type);
 const grantsOf = (story: JobStory): Event[] => story.facts.filter(({ type }) => type === 'job.granted');
 
 /** Every job that was accepted is there, and has ended (as its facts say) or says what it waits for. */
@@ -66,8 +72,8 @@ function endedOrWaiting({ history, stories, fault }: Case): number {
     if (!withFacts) continue;
     const created = facts.filter(({ type }) => type === 'job.created').length;
     if (created !== 1) fault(`${id} was made ${created} times by its facts`, id);
-    const said = facts.findLast(({ type }) => ENDS.has(type));
-    if (over && (!said || ENDS.get(said.type) !== job.status)) {
+    const said = facts.findLast((fact) => endBy(fact) !== undefined);
+    if (over && (!said || endBy(said) !== job.status)) {
       fault(`${id} is ${job.status}, its last fact of an end is ${said?.type ?? 'none'}`, id);
     }
     if (!over && said) fault(`${id} is ${job.status} after ${said.type}`, id, said.id);
@@ -158,7 +164,7 @@ function fences({ stories, history, fault }: Case): number {
         if (!running && needsRun) fault(`${id}: ${fact.type}, and no attempt ran`, id, fact.id);
         running = false;
       }
-      if (ENDS.has(fact.type)) {
+      if (endBy(fact) !== undefined) {
         if (end) fault(`${id} ended twice: ${end.type}, then ${fact.type}`, id, end.id, fact.id);
         end = fact;
       }
@@ -246,7 +252,19 @@ function cancel({ history, stories, limits: { skewMs, cancelMs }, fault }: Case)
   return checked;
 }
 
-/** A job is granted only when everything it depends on has succeeded. */
+/**
+ * The fact by which a job let go on what depends on it: it succeeded, a person left it out, or it may fail and did (also
+ * by its time to begin).
+ */
+function clearedBy({ job, facts }: JobStory): Event | undefined {
+  return facts.find((fact) => {
+    const end = endBy(fact);
+    if (end === 'skipped') return fact.data['code'] === 'job_skipped';
+    return end === 'succeeded' || (end === 'failed' && job?.allow_failure === true);
+  });
+}
+
+/** A job is granted only when everything it depends on has let it go on. */
 function order({ stories, fault }: Case): number {
   let checked = 0;
   for (const story of stories.values()) {
@@ -256,7 +274,7 @@ function order({ stories, fault }: Case): number {
       const before = stories.get(parent);
       if (!before || before.facts.length === 0) continue;
       checked += 1;
-      const good = factOf(before, 'job.succeeded');
+      const good = clearedBy(before);
       if (!good || (good.chain === first.chain && good.seq > first.seq)) {
         fault(
           `${story.id} was granted before ${parent}, which it depends on, had succeeded`,

@@ -139,6 +139,54 @@ it('finds nothing in what the engine writes', () => {
   );
 });
 
+it('knows what lets go on, and what has ended without an attempt', () => {
+  const job = (id: string, status: string, more: object = {}) =>
+    ({
+      id,
+      kind: 'noop',
+      status,
+      attempt: 0,
+      depends_on: [],
+      deployment_id: 'dep_1',
+      ...more,
+    }) as Draft['jobs'][number];
+  const parents = ['left_out', 'skipped', 'may_fail', 'late'];
+  const child = job('child', 'succeeded', { attempt: 1, depends_on: parents });
+  const draft: Draft = {
+    jobs: [
+      job('left_out', 'skipped'),
+      job('skipped', 'skipped'),
+      job('may_fail', 'failed', { attempt: 1, allow_failure: true }),
+      job('late', 'failed', { allow_failure: true }),
+      job('replaced', 'cancelled'),
+      child,
+    ],
+    attempts: [],
+    facts: [
+      factOf('job.created', 'left_out', 1, { status: 'skipped', code: 'job_skipped' }),
+      ...['skipped', 'may_fail', 'late', 'replaced', 'child'].map((id) =>
+        factOf('job.created', id, 2, { status: 'queued' }),
+      ),
+      factOf('job.skipped', 'skipped', 3, { attempt: 0, code: 'job_skipped' }),
+      factOf('job.granted', 'may_fail', 4, { attempt: 1 }),
+      factOf('job.failed', 'may_fail', 5, { attempt: 1 }),
+      factOf('job.expired', 'late', 6, { attempt: 0 }),
+      factOf('job.replaced', 'replaced', 7, { attempt: 0 }),
+      factOf('job.granted', 'child', 8, { attempt: 1 }),
+      factOf('job.succeeded', 'child', 9, { attempt: 1 }),
+    ],
+    effects: [],
+    deployments: [{ id: 'dep_1', status: 'succeeded' }],
+    accepted: [],
+  };
+  expect(checkHistory(historyOf(draft), LIMITS).flatMap(({ faults }) => faults)).toEqual([]);
+  for (const each of draft.jobs) delete each.allow_failure;
+  expect(brokenRules(historyOf(draft))).toEqual(['order']);
+  draft.facts[6] = factOf('job.skipped', 'skipped', 3, { attempt: 0, code: 'dependency_failed' });
+  const [order] = checkHistory(historyOf(draft), LIMITS).filter(({ rule }) => rule === 'order');
+  expect(order?.faults).toHaveLength(3);
+});
+
 const pick = <T>(list: readonly T[], n: number): T | undefined =>
   list.length === 0 ? undefined : list[n % list.length];
 const after = (draft: Draft): number =>

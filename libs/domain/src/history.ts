@@ -24,7 +24,7 @@ export interface History {
   readonly deployments: readonly Pick<Deployment, 'id' | 'status'>[];
   readonly jobs: readonly Pick<
     Job,
-    'id' | 'status' | 'attempt' | 'depends_on' | 'deployment_id' | 'waiting_reason' | 'kind'
+    'id' | 'status' | 'attempt' | 'depends_on' | 'deployment_id' | 'waiting_reason' | 'kind' | 'allow_failure'
   >[];
   readonly attempts: readonly JobAttempt[];
   readonly events: readonly Event[];

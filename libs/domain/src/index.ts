@@ -25,6 +25,7 @@ export {
 } from './job.js';
 export {
   deploymentMachine,
+  buildMachine,
   settleDeployment,
   buildStatusOf,
   type DeploymentJob,
@@ -33,6 +34,8 @@ export {
 export { presenceMachine, isSilent, type Presence } from './presence.js';
 export { afterFailure, type RetryDecision } from './retry.js';
 export { judgeRenewal, selfFenceAt, type Lease, type LeaseClaim, type LeaseVerdict } from './leases.js';
+export { rankOf, toOffer, barOf, type Candidate, type Intake } from './scheduling.js';
+export { checkWork, beginOf, planRetry, type EndedJob, type RetryPlan } from './work.js';
 export { waitingReason, type WaitingFacts } from './waiting.js';
 export {
   checkDeclarations,

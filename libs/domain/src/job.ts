@@ -5,8 +5,8 @@ import { afterFailure } from './retry.js';
 /**
  * `unblocked`: all dependencies succeeded. `repeated`: an attempt is over and the job waits for the next. `withdrawn`:
  * cancelled when nothing runs; kept apart from `cancelled`, which only a running attempt can report, so that the late
- * word of a lost attempt does not end a job that is queued again. `held` and `lifted` change no status: a hold comes on
- * top of it.
+ * word of a lost attempt does not end a job that is queued again. `held`, `lifted` and `hastened` change no status: a
+ * hold or a delay comes on top of it. `expired`: not begun by the time that was set for it.
  */
 type JobStep =
   | 'unblocked'
@@ -20,15 +20,33 @@ type JobStep =
   | 'withdrawn'
   | 'rejected'
   | 'held'
-  | 'lifted';
+  | 'lifted'
+  | 'hastened'
+  | 'expired';
 
 export const jobMachine = defineMachine<JobStatus, JobStep>({
   name: 'job',
   initial: ['blocked', 'queued'],
   finals: ['succeeded', 'failed', 'cancelled', 'skipped'],
   from: {
-    blocked: { unblocked: 'queued', skipped: 'skipped', withdrawn: 'cancelled', held: 'blocked', lifted: 'blocked' },
-    queued: { granted: 'running', withdrawn: 'cancelled', rejected: 'failed', held: 'queued', lifted: 'queued' },
+    blocked: {
+      unblocked: 'queued',
+      skipped: 'skipped',
+      withdrawn: 'cancelled',
+      expired: 'failed',
+      held: 'blocked',
+      lifted: 'blocked',
+    },
+    queued: {
+      granted: 'running',
+      skipped: 'skipped',
+      withdrawn: 'cancelled',
+      rejected: 'failed',
+      expired: 'failed',
+      held: 'queued',
+      lifted: 'queued',
+      hastened: 'queued',
+    },
     // Held while it runs: the agent is told to stop, and the job goes back to the queue instead of ending.
     running: {
       held: 'running',
@@ -73,8 +91,12 @@ export interface JobState {
   readonly attempt: number;
   /** Attempts that failed. Lost ones are not counted. */
   readonly failures: number;
-  /** Not to be granted before this time: the back-off after a failed attempt. */
+  /** Not to be granted before this time: when it is scheduled, or the back-off after a failed attempt. */
   readonly notBefore: number;
+  /** Not to be begun after this time. A job that has begun is tried to its end. */
+  readonly expiresAt?: number | undefined;
+  /** A person has skipped it: what depends on it goes on as if it had succeeded. */
+  readonly waived?: boolean;
   /** What keeps the job from being offered; never on a job that is being cancelled or has ended. */
   readonly hold?: Hold | undefined;
 }
@@ -92,7 +114,8 @@ const SHORTEST_HOLD_MS = 1_000;
 export type JobEvent =
   | { readonly type: 'dependencies_succeeded' }
   | { readonly type: 'dependency_failed'; readonly fault: Fault }
-  | { readonly type: 'claim' }
+  /** `barred`: why the agent may not have it now (`barOf`). */
+  | { readonly type: 'claim'; readonly barred?: string | undefined }
   | {
       readonly type: 'result';
       readonly attempt: number;
@@ -111,7 +134,15 @@ export type JobEvent =
   | { readonly type: 'rejected'; readonly fault: Fault }
   /** The customer's hold is over: its time has come, or the agent has reported its policy since. */
   | { readonly type: 'lift'; readonly by: 'time' | 'report' }
-  | { readonly type: 'cancel'; readonly force: boolean; readonly reason: string };
+  | { readonly type: 'cancel'; readonly force: boolean; readonly reason: string }
+  /** Another job of the same singleton has come. */
+  | { readonly type: 'replace'; readonly by: string }
+  /** A person goes on without it. */
+  | { readonly type: 'skip'; readonly reason: string }
+  /** A person does not want to wait for its time. */
+  | { readonly type: 'hasten' }
+  /** Its time to begin is over. */
+  | { readonly type: 'expire' };
 
 /** What must be done, in the same transaction as the new state. */
 export type JobEffect =
@@ -150,9 +181,13 @@ export function decideJob(state: JobState, event: JobEvent, now: number): JobDec
     case 'dependency_failed':
       return step(state, 'skipped', 'conflict', {}, [{ type: 'ended', fault: event.fault }]);
     case 'claim': {
+      if (event.barred !== undefined) return { refusal: 'job_not_claimable', detail: event.barred };
       if (state.hold) return { refusal: 'job_not_claimable', detail: `the job is held: ${state.hold.code}` };
-      if (state.notBefore > now)
-        return { refusal: 'job_not_claimable', detail: 'the job waits before it is tried again' };
+      if (state.notBefore > now) return { refusal: 'job_not_claimable', detail: 'the job waits for its time' };
+      // The sweep ends it in a moment; begun now it would never expire.
+      if (state.attempt === 0 && state.expiresAt !== undefined && state.expiresAt <= now) {
+        return { refusal: 'job_not_claimable', detail: 'the time to begin the job is over' };
+      }
       const attempt = state.attempt + 1;
       return step(state, 'granted', 'job_not_claimable', { attempt }, [{ type: 'start_attempt', attempt }]);
     }
@@ -176,6 +211,25 @@ export function decideJob(state: JobState, event: JobEvent, now: number): JobDec
       }
       const fault = { code: 'cancelled', detail: reason };
       return step(state, 'withdrawn', 'conflict', {}, [{ type: 'ended', fault }]);
+    }
+    case 'replace': {
+      const fault = { code: 'job_replaced', detail: `${event.by} has taken its place` };
+      if (jobMachine.next(state.status, 'stopping')) return { refusal: 'conflict', detail: 'the job has begun' };
+      return step(state, 'withdrawn', 'conflict', {}, [{ type: 'ended', fault }]);
+    }
+    case 'skip': {
+      const fault = { code: 'job_skipped', detail: event.reason };
+      return step(state, 'skipped', 'conflict', { waived: true }, [{ type: 'ended', fault }]);
+    }
+    case 'hasten':
+      if (state.notBefore <= now) return { refusal: 'conflict', detail: `the job is ${state.status}, without a delay` };
+      return step(state, 'hastened', 'conflict', { notBefore: 0 }, offerOf({ ...state, notBefore: 0 }, now));
+    case 'expire': {
+      const { expiresAt, attempt } = state;
+      if (expiresAt === undefined || expiresAt > now) return { refusal: 'conflict', detail: 'the job may begin yet' };
+      if (attempt > 0) return { refusal: 'conflict', detail: 'the job has begun' };
+      const fault = { code: 'job_expired', detail: `not begun by ${new Date(expiresAt).toISOString()}` };
+      return step(state, 'expired', 'conflict', {}, [{ type: 'ended', fault }]);
     }
     case 'hold':
     case 'resume':

@@ -12,6 +12,7 @@ const RETRIES: Readonly<Record<JobKind, { readonly times: number; readonly baseM
   destroy: { times: 3, baseMs: 2_000 },
   // The next probe comes by itself.
   observe: { times: 1, baseMs: 2_000 },
+  noop: { times: 3, baseMs: 1_000 },
 };
 const GROWTH = 4;
 

@@ -5,17 +5,23 @@ import { waitingReason, type WaitingFacts } from './waiting.js';
 
 const facts: fc.Arbitrary<WaitingFacts> = fc.record(
   {
-    status: fc.constantFrom(...JOB_STATUSES),
+    // Most reasons are those of a queued job whose agent is there: drawn evenly, 2,000 draws missed one now and then.
+    status: fc.oneof(fc.constantFrom(...JOB_STATUSES), fc.constant('queued' as const)),
     attempt: fc.nat(9),
     blockedBy: fc.oneof(fc.constant([]), fc.array(fc.string({ minLength: 60, maxLength: 60 }), { maxLength: 100 })),
     agent: fc.record({
       id: fc.constant('agt_1'),
-      presence: fc.constantFrom('never_enrolled' as const, 'online' as const, 'offline' as const, 'revoked' as const),
+      presence: fc.oneof(
+        fc.constantFrom('never_enrolled' as const, 'online' as const, 'offline' as const, 'revoked' as const),
+        fc.constant('online' as const),
+      ),
     }),
     running: fc.nat(6),
     slots: fc.constant(4),
     offers: fc.nat(9),
     notBefore: fc.constant('2026-01-01T00:00:00Z'),
+    intake: fc.constant({ by: 'key:1', note: 'maintenance' }),
+    lock: fc.constant({ name: 'component:db', holder: 'job_1' }),
     hold: fc.record(
       {
         code: fc.constantFrom(...HOLD_CODES),
@@ -42,8 +48,20 @@ describe('waiting reasons', () => {
       }),
       {
         numRuns: 2000,
-        // Nothing in its way, and nothing but a full agent: 5,000 draws missed these now and then.
+        // Nothing in its way, nothing but a full agent, nothing but its time: 5,000 draws missed these now and then.
         examples: [
+          [
+            {
+              status: 'queued',
+              attempt: 0,
+              blockedBy: [],
+              agent: { id: 'agt_1', presence: 'online' },
+              running: 0,
+              slots: 4,
+              offers: 0,
+              notBefore: '2026-01-01T00:00:00Z',
+            },
+          ],
           [
             {
               status: 'queued',
@@ -85,6 +103,11 @@ describe('waiting reasons', () => {
     expect(waitingReason(queued)?.detail).toBe('agt_1 was last seen at 2026-01-01T00:00:00Z');
     const online = { ...queued, agent: { id: 'agt_1', presence: 'online' as const } };
     expect(waitingReason(online)?.code).toBe('agent_busy');
+    expect(waitingReason({ ...online, lock: { name: 'x', holder: 'job_9' } })?.unblock).toContain(
+      '/v1/jobs/job_9/unlock',
+    );
+    const intake = { by: 'key:1', note: 'maintenance' };
+    expect(waitingReason({ ...online, intake })?.unblock).toContain('/v1/agents/agt_1/resume');
     expect(waitingReason({ ...online, running: 3 })?.detail).toBe('offered 1 time to agt_1');
   });
 

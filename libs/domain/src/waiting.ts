@@ -8,12 +8,16 @@ export interface WaitingFacts {
   /** Jobs that it depends on and that are not finished, as people read them: `apply of db (job_…)`. */
   readonly blockedBy: readonly string[];
   readonly agent: { readonly id: string; readonly presence: Presence; readonly lastSeenAt?: string };
+  /** The vendor lets the agent take no jobs. */
+  readonly intake?: { readonly by: string; readonly note: string };
+  /** The lock that the job needs, when another has it. */
+  readonly lock?: { readonly name: string; readonly holder: string };
   /** Attempts that the agent runs now, and how many it may. */
   readonly running: number;
   readonly slots: number;
   /** Offers made since the job was queued. */
   readonly offers: number;
-  /** Back-off after a failed attempt; absent when it is over. */
+  /** When the job may be granted; absent when that time has come. */
   readonly notBefore?: string;
   readonly hold?: Hold;
 }
@@ -72,11 +76,19 @@ function queued(facts: WaitingFacts): WaitingReason {
       );
     case 'online':
       if (hold) return reason(hold.code, hold.detail, byCustomer(hold));
-      if (facts.notBefore) {
+      if (facts.intake) {
         return reason(
-          'retry_delayed',
-          `attempt ${facts.attempt} failed; the next is made at ${facts.notBefore}`,
-          'Wait, or cancel the job.',
+          'agent_paused',
+          `${agent.id} takes no jobs: ${facts.intake.note} (${facts.intake.by})`,
+          `Let it take jobs again: POST /v1/agents/${agent.id}/resume`,
+        );
+      }
+      if (facts.notBefore) return delayed(facts, facts.notBefore);
+      if (facts.lock) {
+        return reason(
+          'lock_held',
+          `${facts.lock.name} is held by ${facts.lock.holder}`,
+          `It starts when that job has ended. A lock that is stuck: POST /v1/jobs/${facts.lock.holder}/unlock`,
         );
       }
       if (facts.running >= facts.slots) {
@@ -92,6 +104,12 @@ function queued(facts: WaitingFacts): WaitingReason {
         'The agent takes it in a moment; an offer that got lost is made again.',
       );
   }
+}
+
+function delayed({ attempt }: WaitingFacts, at: string): WaitingReason {
+  const now = 'Wait, begin at once (POST /v1/jobs/{job_id}/retry), or cancel the job.';
+  if (attempt === 0) return reason('scheduled', `it begins at ${at}`, now);
+  return reason('retry_delayed', `attempt ${attempt} failed; the next is made at ${at}`, now);
 }
 
 function tampered({ code, detail }: Hold, more = ''): WaitingReason {

@@ -1,5 +1,6 @@
 import { hashEvent, type Event } from '#contracts';
-import { eventOfRow, type Query } from './events.js';
+import { eventOfRow } from './events.js';
+import { type Query } from './outbox.js';
 
 /** The last event of a chain: whoever kept it elsewhere can tell later that the chain up to it is still the same. */
 export interface ChainHead {

@@ -19,6 +19,7 @@ import {
   type OutboxRow,
   type Publisher,
   type RelayMetrics,
+  type StoredOutbox,
 } from './outbox.js';
 import { isConnectionLoss, isSerialization, isStalePlan, toCallerError } from './pg-errors.js';
 import { Watchdog } from './watchdog.js';
@@ -180,13 +181,22 @@ export class Database {
     const publish: Tx['publish'] = (contract, parts, body, messageId) => {
       messages.push(outboxRow(contract, parts, body, messageId));
     };
+    let stored: StoredOutbox | undefined;
+    const keep = (more: StoredOutbox): void => {
+      stored = { rows: [...(stored?.rows ?? []), ...more.rows], xid: more.xid };
+      messages.length = 0;
+    };
     const recordAll: Tx['recordAll'] = async (facts) => {
-      const events = facts.length === 0 ? [] : await appendEvents(query, this.service, facts);
-      for (const event of events) {
-        recorded.push(event.id);
-        publish(factRecorded, { vendor: event.vendor_id, scope: event.install_id ?? '_' }, event, event.id);
-      }
-      return events;
+      if (facts.length === 0) return [];
+      const appended = await appendEvents(query, this.service, facts, (events) => {
+        for (const event of events) {
+          recorded.push(event.id);
+          publish(factRecorded, { vendor: event.vendor_id, scope: event.install_id ?? '_' }, event, event.id);
+        }
+        return messages;
+      });
+      keep(appended.stored);
+      return appended.events;
     };
     const tx: Tx = {
       query,
@@ -203,12 +213,11 @@ export class Database {
       },
     };
 
-    let stored: Awaited<ReturnType<typeof insertOutbox>> | undefined;
     let value: T;
     try {
       await this.watchdog.watch(client, () => runner.startTransaction());
       value = await work(tx);
-      if (messages.length > 0) stored = await insertOutbox(query, messages);
+      if (messages.length > 0) keep(await insertOutbox(query, messages));
     } catch (error) {
       await this.rollback(runner, client);
       if (isStalePlan(error)) end(client);

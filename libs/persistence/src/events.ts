@@ -10,6 +10,7 @@ import {
   type ServiceName,
   type VendorId,
 } from '#contracts';
+import { type NewOutboxRow, type Query, type StoredOutbox } from './outbox.js';
 import { storableJson } from './storable.js';
 
 /** A fact to record. Its chain is that of the install or vendor that it is about. */
@@ -27,14 +28,18 @@ export interface NewEvent {
   readonly data: JsonObject;
 }
 
-export type Query = <T = Record<string, unknown>>(sql: string, params?: readonly unknown[]) => Promise<T[]>;
-
 /**
  * Appends facts to their chains, in the order given: two statements, however many they are. The first locks the heads
  * of the chains, in one order, until the end of the transaction: facts of one chain are written one after another, so
- * this comes last in a transaction.
+ * this comes last in a transaction. The second also stores what the transaction publishes, `messagesOf` the facts
+ * included: a round trip less in each transaction of the engine.
  */
-export async function appendEvents(query: Query, service: ServiceName, facts: readonly NewEvent[]): Promise<Event[]> {
+export async function appendEvents(
+  query: Query,
+  service: ServiceName,
+  facts: readonly NewEvent[],
+  messagesOf: (events: readonly Event[]) => readonly NewOutboxRow[],
+): Promise<{ events: Event[]; stored: StoredOutbox }> {
   const lengths = new Map<string, number>();
   const chainOf = (fact: NewEvent): string => `${service}:${fact.chainOf}`;
   for (const fact of facts) lengths.set(chainOf(fact), (lengths.get(chainOf(fact)) ?? 0) + 1);
@@ -74,15 +79,24 @@ export async function appendEvents(query: Query, service: ServiceName, facts: re
     head.hash = hash;
     return event;
   });
+  const messages = messagesOf(events);
   const column = <K extends keyof Event>(name: K): (Event[K] | null)[] => events.map((event) => event[name] ?? null);
-  await query(
+  const rows = await query<{ id: number; xid: string }>(
     `WITH heads AS (
        UPDATE event_chains AS c SET hash = h.hash FROM unnest($1::text[], $2::text[]) AS h (chain, hash)
-        WHERE c.chain = h.chain)
-     INSERT INTO events (id, chain, seq, prev_hash, hash, type, at, vendor_id, install_id, deployment_id, job_id,
-       agent_id, actor, data)
-     SELECT * FROM unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
-       $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::jsonb[])`,
+        WHERE c.chain = h.chain),
+     facts AS (
+       INSERT INTO events (id, chain, seq, prev_hash, hash, type, at, vendor_id, install_id, deployment_id, job_id,
+         agent_id, actor, data)
+       SELECT * FROM unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
+         $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::jsonb[])),
+     sent AS (
+       INSERT INTO outbox (subject, headers, body, message_id)
+       SELECT subject, headers, body, message_id
+       FROM unnest($17::text[], $18::jsonb[], $19::text[], $20::text[]) WITH ORDINALITY
+         AS r (subject, headers, body, message_id, position) ORDER BY position
+       RETURNING id)
+     SELECT id, pg_current_xact_id()::text AS xid FROM sent ORDER BY id`,
     [
       [...heads.keys()],
       [...heads.values()].map(({ hash }) => hash),
@@ -100,9 +114,15 @@ export async function appendEvents(query: Query, service: ServiceName, facts: re
       column('agent_id'),
       column('actor'),
       events.map(({ data }) => JSON.stringify(data)),
+      messages.map(({ subject }) => subject),
+      messages.map(({ headers }) => JSON.stringify(headers)),
+      messages.map(({ body }) => body),
+      messages.map(({ messageId }) => messageId),
     ],
   );
-  return events;
+  // Ids of one statement grow in the order of its rows.
+  const sent = messages.map((row, i) => ({ ...row, id: Number(rows[i]?.id) }));
+  return { events, stored: { rows: sent, xid: rows[0]?.xid ?? '' } };
 }
 
 /** A row of `events` (read with `SELECT *`) as the wire's Event. */

@@ -1,5 +1,6 @@
 import { type Logger } from '#platform';
-import { type Query } from './events.js';
+
+export type Query = <T = Record<string, unknown>>(sql: string, params?: readonly unknown[]) => Promise<T[]>;
 
 /** Who sends outbox rows on; resolves when the message is stored (JetStream's acknowledgement). */
 export interface Publisher {
@@ -14,6 +15,12 @@ export interface NewOutboxRow {
 }
 export interface OutboxRow extends NewOutboxRow {
   readonly id: number;
+}
+
+/** Rows as they were stored, and the id of the transaction that did it. */
+export interface StoredOutbox {
+  readonly rows: readonly OutboxRow[];
+  readonly xid: string;
 }
 
 /** What the relay needs of the database; `inTransaction` keeps row locks until its work has ended. */
@@ -35,10 +42,7 @@ const SWEEP_BATCH = 500;
 const MAX_QUEUED = 2_000;
 
 /** Writes rows inside a transaction: one statement for all. Also answers the transaction's id. */
-export async function insertOutbox(
-  query: Query,
-  rows: readonly NewOutboxRow[],
-): Promise<{ rows: OutboxRow[]; xid: string }> {
+export async function insertOutbox(query: Query, rows: readonly NewOutboxRow[]): Promise<StoredOutbox> {
   const stored = await query<{ id: number; xid: string }>(
     `INSERT INTO outbox (subject, headers, body, message_id)
      SELECT subject, headers, body, message_id

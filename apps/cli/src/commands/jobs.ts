@@ -178,6 +178,15 @@ export async function retry(session: Session, [ref]: [string]): Promise<number> 
   const { install_id, kind, release_id, rollback } = await client.get('/v1/deployments/{deployment_id}', {
     params: { path: { deployment_id: id } },
   });
+  if (kind === 'work') {
+    const again = await client.post('/v1/deployments/{deployment_id}/retry', {
+      params: { path: { deployment_id: id } },
+      body: {},
+    });
+    terminal.data(again.id);
+    terminal.hint('watch it:', `ims watch ${again.id}`);
+    return codeOf('ok');
+  }
   const made = await client.post('/v1/installs/{install_id}/deployments', {
     params: { path: { install_id } },
     body: {

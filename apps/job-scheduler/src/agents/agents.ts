@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import {
   Agent,
+  AgentIntake,
   agentHello,
   AgentPage,
   AgentRenewal,
@@ -13,6 +14,8 @@ import {
   PAYLOAD_TYPES,
   renewAgent,
   revokeAgent,
+  setAgentIntake,
+  updateAgentSettings,
   Welcome,
   type AgentId,
   type AgentKind,
@@ -22,6 +25,8 @@ import {
   type InstallId,
   type JsonObject,
   type ListInVendor,
+  type SetAgentIntake,
+  type UpdateAgentSettings,
   type VendorId,
 } from '#contracts';
 import { presenceMachine, type Presence as PresenceState } from '#domain';
@@ -33,7 +38,9 @@ import { callerOf } from '../engine/claims.js';
 import { Statements } from '../engine/statements.js';
 import { caller, iso, isoOrNull, wire } from '../wire.js';
 import { vendorKeysOf } from './enrolment.js';
+import { type StoredIntake } from '../engine/bars.js';
 import { AgentIdentity } from './identity.js';
+import { Intake } from './intake.js';
 import { Presence } from './presence.js';
 import { Revocations } from './revocations.js';
 
@@ -47,8 +54,13 @@ interface AgentRow {
   readonly version: string | null;
   readonly public_key: string | null;
   readonly policy: JsonObject | null;
+  readonly slots: number | null;
+  readonly labels: JsonObject;
+  readonly intake: StoredIntake | null;
+  readonly running: number;
   readonly created_at: Date;
 }
+const SELECT_AGENTS = 'SELECT a.*, (SELECT count(*) FROM leases l WHERE l.agent_id = a.id) AS running FROM agents a';
 
 /** The answer to a revocation waits so long for NATS to have it. */
 const PUSH_WAIT_MS = 1_500;
@@ -62,6 +74,7 @@ export class Agents {
     private readonly statements: Statements,
     private readonly presence: Presence,
     private readonly revocations: Revocations,
+    private readonly intake: Intake,
   ) {}
 
   /** Renews the agent's JWT and makes its consumer when it is gone. A revoked agent gets neither. */
@@ -96,7 +109,7 @@ export class Agents {
   }
 
   private async admitted(id: AgentId, protocol = 1): Promise<AgentRow & { readonly public_key: string }> {
-    const [agent] = await this.database.query<AgentRow>('SELECT * FROM agents WHERE id = $1', [id]);
+    const [agent] = await this.database.query<AgentRow>(`${SELECT_AGENTS} WHERE a.id = $1`, [id]);
     if (!agent) throw new ImsError('not_found', `there is no agent ${id}`);
     const { public_key } = agent;
     if (agent.presence === 'revoked' || public_key === null) throw new ImsError('agent_revoked', `${id} was revoked`);
@@ -119,7 +132,7 @@ export class Agents {
     return wire(Welcome, {
       nats_jwt: jwt,
       nats_jwt_expires_at: iso(expiresAt),
-      slots: LIMITS.agentSlots,
+      slots: agent.slots ?? LIMITS.agentSlots,
       job_keys: [...this.statements.keys],
       job_key_vouchers: this.statements.vouchers.length > 0 ? [...this.statements.vouchers] : null,
       vendor_keys: await vendorKeysOf((sql, params) => this.database.query(sql, params), agent.vendor_id),
@@ -131,7 +144,7 @@ export class Agents {
   async listAgents(query: ListInVendor): Promise<AgentPage> {
     const { before, take, limit } = position(query);
     const rows = await this.database.query<AgentRow>(
-      'SELECT * FROM agents WHERE vendor_id = $1 AND ($2::text IS NULL OR id < $2) ORDER BY id DESC LIMIT $3',
+      `${SELECT_AGENTS} WHERE a.vendor_id = $1 AND ($2::text IS NULL OR a.id < $2) ORDER BY a.id DESC LIMIT $3`,
       [query.vendor_id, before ?? null, take],
     );
     return page(AgentPage, rows, limit, (row) => this.view(row));
@@ -139,12 +152,24 @@ export class Agents {
 
   @Serves(getAgent)
   async getAgent({ vendor_id, agent_id }: AgentRef): Promise<Agent> {
-    const [row] = await this.database.query<AgentRow>('SELECT * FROM agents WHERE id = $1 AND vendor_id = $2', [
+    const [row] = await this.database.query<AgentRow>(`${SELECT_AGENTS} WHERE a.id = $1 AND a.vendor_id = $2`, [
       agent_id,
       vendor_id,
     ]);
     const agent = found(row, `agent ${agent_id}`);
     return wire(Agent, { ...this.view(agent), customer_policy: agent.policy });
+  }
+
+  @Serves(setAgentIntake)
+  async setIntake(request: SetAgentIntake): Promise<Agent> {
+    await this.intake.set(request);
+    return this.getAgent(request);
+  }
+
+  @Serves(updateAgentSettings)
+  async updateSettings(request: UpdateAgentSettings): Promise<Agent> {
+    await this.intake.settings(request);
+    return this.getAgent(request);
   }
 
   /**
@@ -160,7 +185,7 @@ export class Agents {
 
   private markRevoked({ vendor_id, agent_id }: AgentRef): Promise<Agent> {
     return this.database.transaction(async (tx) => {
-      const [row] = await tx.query<AgentRow>('SELECT * FROM agents WHERE id = $1 AND vendor_id = $2 FOR UPDATE', [
+      const [row] = await tx.query<AgentRow>(`${SELECT_AGENTS} WHERE a.id = $1 AND a.vendor_id = $2 FOR UPDATE`, [
         agent_id,
         vendor_id,
       ]);
@@ -195,6 +220,10 @@ export class Agents {
       last_seen_at: isoOrNull(this.presence.lastSeen(row.id, row.last_seen_at)),
       version: row.version,
       public_key: row.public_key,
+      slots: row.slots ?? LIMITS.agentSlots,
+      running: row.running,
+      labels: row.labels,
+      intake: row.intake && wire(AgentIntake, row.intake),
       created_at: iso(row.created_at),
     });
   }

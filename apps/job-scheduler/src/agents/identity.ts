@@ -35,6 +35,6 @@ export class AgentIdentity {
 
   /** Makes the consumer when it is not there; agents may not do that themselves. */
   async ensureConsumer(agent: AgentId): Promise<void> {
-    await ensureAgentConsumer(this.connection, agent, LIMITS.agentSlots);
+    await ensureAgentConsumer(this.connection, agent, LIMITS.agentSlotsMax);
   }
 }

@@ -22,6 +22,7 @@ import { found } from '../catalogue/lists.js';
 import { SchedulerConfig } from '../config.js';
 import { wire } from '../wire.js';
 import { lockJobs, type JobRow } from './rows.js';
+import { barFor } from './bars.js';
 import { type Change } from './change.js';
 import { factsOf, Statements, type JobFacts } from './statements.js';
 import { GROUPS, Transitions } from './transitions.js';
@@ -91,7 +92,7 @@ export class Claims {
       const [job] = await lockJobs(change.tx, [job_id]);
       if (job?.agent_id !== agent) throw new ImsError('stale_attempt', `there is no job ${job_id} for ${agent}`);
       const facts = found((await factsOf(change.tx, [job_id])).get(job_id), `job ${job_id}`);
-      if (facts.lease?.attempt !== attempt) {
+      if (facts.lease?.attempt !== attempt || facts.lease.unlocking) {
         throw new ImsError('stale_attempt', `attempt ${attempt} of ${job_id} is over; the job is ${job.status}`);
       }
       await this.hold(change.tx, [{ job_id, session_id }]);
@@ -115,7 +116,7 @@ export class Claims {
       `UPDATE leases l SET until = clock_timestamp() + $5 * interval '1 millisecond'
        FROM unnest($1::text[], $2::int[]) AS held (job_id, attempt)
        WHERE l.job_id = held.job_id AND l.attempt = held.attempt AND l.agent_id = $3 AND l.session_id = $4
-         AND l.until > clock_timestamp()
+         AND l.until > clock_timestamp() AND NOT l.unlocking
        RETURNING l.job_id, l.attempt, l.cancelling, l.force, l.reason`,
       [
         leases.map(({ job_id }) => job_id),
@@ -161,15 +162,20 @@ export class Claims {
     }
     const { lease } = facts;
     // A held job gives no grant, not even one whose reply was lost: the attempt ends with its lease.
-    if (lease?.session_id === session_id && !job.hold) {
+    if (lease?.session_id === session_id && !lease.unlocking && !job.hold) {
       return { job, facts, attempt: lease.attempt, issuedAt: lease.granted_at, again: true };
     }
     if (facts.presence === 'revoked' || facts.agent_key === null) {
       return new ImsError('agent_revoked', `${agent} was revoked`);
     }
     const cause = { actor: `agent:${agent}`, sessionId: session_id };
-    const decision = this.transitions.apply(change, job, { type: 'claim' }, cause);
-    if ('refusal' in decision) return new ImsError(decision.refusal, decision.detail);
+    const barred = barFor(job, facts.intake, change.holderOf(job) ?? facts.lock_holder);
+    const decision = this.transitions.apply(change, job, { type: 'claim', barred }, cause);
+    if ('refusal' in decision) {
+      // Offered again as soon as what bars it is gone, and not only when this offer is old.
+      if (barred !== undefined) change.takeBack(job);
+      return new ImsError(decision.refusal, decision.detail);
+    }
     return { job, facts, attempt: decision.next.attempt, issuedAt: job.now };
   }
 

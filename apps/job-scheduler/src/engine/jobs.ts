@@ -6,6 +6,7 @@ import {
   getJob,
   Hold,
   holdJob,
+  ImsError,
   Job,
   JobComponent,
   JobPage,
@@ -13,12 +14,15 @@ import {
   listAttempts,
   listJobs,
   resumeHeldJob,
+  skipJob,
+  unlockJob,
   Step,
   type AgentId,
   type AttemptStatus,
   type CancelJob,
   type HoldJob,
   type JobId,
+  type JobReason,
   type JobKind,
   type JobRef,
   type JsonObject,
@@ -28,13 +32,16 @@ import {
 } from '#contracts';
 import { waitingReason, type Fault, type Presence as PresenceState } from '#domain';
 import { Serves } from '#messaging';
-import { Database } from '#persistence';
+import { Database, storableText } from '#persistence';
 import { Presence } from '../agents/presence.js';
 import { found, page, position } from '../catalogue/lists.js';
-import { iso, isoOrNull, problem, wire } from '../wire.js';
+import { caller, iso, isoOrNull, problem, wire } from '../wire.js';
 import { Cancel } from './cancel.js';
 import { Holds } from './holds.js';
-import { labelOf, type JobRow } from './rows.js';
+import { type StoredIntake } from './bars.js';
+import { Locks } from './locks.js';
+import { labelOf, lockJobInDeployment, unscoped, type JobRow } from './rows.js';
+import { Transitions } from './transitions.js';
 
 interface JobView extends Omit<JobRow, 'now'> {
   readonly presence: PresenceState;
@@ -42,14 +49,19 @@ interface JobView extends Omit<JobRow, 'now'> {
   readonly running: number;
   readonly blockers: { id: JobId; kind: JobKind; component_name: string }[] | null;
   readonly waits_until: Date | null;
+  readonly slots: number | null;
+  readonly intake: StoredIntake | null;
+  readonly lock_holder: JobId | null;
 }
 const SELECT_JOBS = `
-  SELECT j.*, g.presence, g.last_seen_at,
+  SELECT j.*, g.presence, g.last_seen_at, g.slots, g.intake,
+    CASE j.status WHEN 'queued' THEN (SELECT k.job_id FROM locks k WHERE k.key = j.lock AND k.job_id <> j.id) END
+      AS lock_holder,
     CASE WHEN j.not_before > now() THEN j.not_before END AS waits_until,
     CASE j.status WHEN 'queued' THEN (SELECT count(*) FROM leases l WHERE l.agent_id = j.agent_id) ELSE 0 END AS running,
     CASE j.status WHEN 'blocked' THEN (
       SELECT json_agg(json_build_object('id', p.id, 'kind', p.kind, 'component_name', p.component_name) ORDER BY p.id)
-      FROM jobs p WHERE p.id = ANY(j.depends_on) AND p.status <> 'succeeded') END AS blockers
+      FROM jobs p WHERE p.id = ANY(j.depends_on) AND p.finished_at IS NULL) END AS blockers
   FROM jobs j JOIN agents g ON g.id = j.agent_id`;
 
 interface AttemptRow {
@@ -78,6 +90,8 @@ export class Jobs {
     private readonly presence: Presence,
     private readonly cancelling: Cancel,
     private readonly holds: Holds,
+    private readonly locks: Locks,
+    private readonly transitions: Transitions,
   ) {}
 
   @Serves(getJob)
@@ -137,6 +151,26 @@ export class Jobs {
     return this.read(request.vendor_id, request.job_id);
   }
 
+  @Serves(unlockJob)
+  async unlockJob(request: JobReason): Promise<Job> {
+    await this.locks.unlock(request);
+    return this.read(request.vendor_id, request.job_id);
+  }
+
+  /** A person leaves the job out, and what depends on it goes on. Throws `conflict` for one that has begun or ended. */
+  @Serves(skipJob)
+  async skipJob({ vendor_id, job_id, request }: JobReason): Promise<Job> {
+    const reason = storableText(request.reason ?? 'left out by the vendor');
+    await this.transitions.run(async (change) => {
+      const job = await lockJobInDeployment(change.tx, job_id);
+      if (job?.vendor_id !== vendor_id) throw new ImsError('not_found', `there is no job ${job_id}`);
+      if (job.waived) return;
+      const decision = this.transitions.apply(change, job, { type: 'skip', reason }, { actor: caller() });
+      if ('refusal' in decision) throw new ImsError(decision.refusal, `${job_id}: ${decision.detail}`);
+    });
+    return this.read(vendor_id, job_id);
+  }
+
   private async read(vendor_id: VendorId, job_id: JobId): Promise<Job> {
     const [row] = await this.database.query<JobView>(`${SELECT_JOBS} WHERE j.id = $1 AND j.vendor_id = $2`, [
       job_id,
@@ -158,13 +192,22 @@ export class Jobs {
       build_id: row.build_id,
       component: wire(JobComponent, { id: row.component_id, name: row.component_name, kind: row.component_kind }),
       depends_on: row.depends_on,
+      key: row.key,
+      priority: row.priority,
+      ...(row.allow_failure ? { allow_failure: true } : {}),
+      not_before: isoOrNull(row.waits_until),
+      expires_at: isoOrNull(row.expires_at),
+      singleton: row.singleton && unscoped(row.singleton),
+      lock: row.lock && unscoped(row.lock),
       waiting_reason: waitingReason({
         status: row.status,
         attempt: row.attempt,
         blockedBy: (row.blockers ?? []).map((job) => `${labelOf(job)} (${job.id})`),
         agent: { id: row.agent_id, presence: row.presence, ...(seen === null ? {} : { lastSeenAt: seen }) },
         running: row.running,
-        slots: LIMITS.agentSlots,
+        slots: row.slots ?? LIMITS.agentSlots,
+        ...(row.intake ? { intake: row.intake } : {}),
+        ...(row.lock_holder && row.lock ? { lock: { name: unscoped(row.lock), holder: row.lock_holder } } : {}),
         offers: row.offers,
         ...(row.waits_until ? { notBefore: iso(row.waits_until) } : {}),
         ...(row.hold ? { hold: row.hold } : {}),

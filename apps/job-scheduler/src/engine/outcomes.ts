@@ -21,6 +21,7 @@ import { type JobRow } from './rows.js';
 export type Outcome =
   | { readonly kind: 'build'; readonly outcome: BuildOutcome }
   | { readonly kind: 'sync'; readonly outcome: SyncOutcome }
+  | { readonly kind: 'noop' }
   | { readonly kind: 'apply' | 'destroy'; readonly outcome: ApplyOutcome }
   | { readonly kind: 'observe'; readonly outcome: ObserveOutcome };
 
@@ -97,6 +98,8 @@ function outcomeOf(job: JobRow, result: JsonObject, expected: Expected): Outcome
     case 'apply':
     case 'destroy':
       return { kind: job.kind, outcome: parse(ApplyOutcome, result, 'tolerant') };
+    case 'noop':
+      return { kind: 'noop' };
     case 'observe':
       return { kind: 'observe', outcome: parse(ObserveOutcome, result, 'tolerant') };
   }

@@ -5,6 +5,7 @@ import {
   type ComponentId,
   type ComponentKind,
   type DeploymentId,
+  type DeploymentKind,
   type DeploymentStatus,
   type Hold,
   type InstallId,
@@ -36,6 +37,13 @@ export interface JobRow {
   readonly component_name: string;
   readonly component_kind: ComponentKind;
   readonly depends_on: JobId[];
+  readonly key: string | null;
+  readonly priority: number;
+  readonly expires_at: Date | null;
+  readonly allow_failure: boolean;
+  readonly waived: boolean;
+  readonly singleton: string | null;
+  readonly lock: string | null;
   readonly offers: number;
   readonly not_before: Date | null;
   readonly hold: Hold | null;
@@ -54,7 +62,7 @@ export interface NewJob {
   readonly vendor_id: VendorId;
   readonly app_id: AppId;
   readonly kind: JobKind;
-  readonly status: 'blocked' | 'queued';
+  readonly status: 'blocked' | 'queued' | 'skipped';
   readonly agent_id: AgentId;
   readonly install_id?: InstallId;
   readonly deployment_id?: DeploymentId;
@@ -64,6 +72,16 @@ export interface NewJob {
   readonly component_name: string;
   readonly component_kind: ComponentKind;
   readonly depends_on: readonly JobId[];
+  readonly key?: string;
+  readonly priority?: number;
+  readonly not_before?: string;
+  readonly expires_at?: string;
+  readonly allow_failure?: boolean;
+  /** With `skipped` only: a person has left it out, for this reason. */
+  readonly error?: Fault;
+  /** As people name it; counted within the install, or else the vendor. */
+  readonly singleton?: string;
+  readonly lock?: string;
 }
 
 export interface DeploymentRow {
@@ -71,7 +89,8 @@ export interface DeploymentRow {
   readonly vendor_id: VendorId;
   readonly install_id: InstallId;
   readonly release_id: ReleaseId | null;
-  readonly kind: 'deploy' | 'teardown';
+  readonly kind: DeploymentKind;
+  readonly rollback: boolean;
   readonly status: DeploymentStatus;
 }
 
@@ -81,12 +100,21 @@ export const stateOf = (job: JobRow): JobState => ({
   attempt: job.attempt,
   failures: job.failures,
   notBefore: job.not_before?.getTime() ?? 0,
+  expiresAt: job.expires_at?.getTime(),
+  waived: job.waived,
   hold: job.hold ?? undefined,
 });
 
 /** For people: `apply of web`. */
 export const labelOf = (job: { kind: JobKind; component_name: string }): string =>
   `${job.kind} of ${job.component_name}`;
+
+/** Apply and destroy of one component never run at the same time, whoever asked for them. */
+export const componentLock = (name: string): string => `component:${name}`;
+/** Locks and singletons count within an install, or else the vendor; people see them without that. */
+export const scoped = (job: { vendor_id: VendorId; install_id?: InstallId | null }, name: string): string =>
+  `${job.install_id ?? job.vendor_id}/${name}`;
+export const unscoped = (key: string): string => key.slice(key.indexOf('/') + 1);
 
 /** Jobs, locked by themselves: enough for what changes nothing but the job (claim, resume). In the order of their ids. */
 export function lockJobs(tx: Tx, ids: readonly JobId[]): Promise<JobRow[]> {
@@ -118,7 +146,7 @@ export async function lockJobInDeployment(tx: Tx, id: JobId): Promise<JobRow | u
 
 export function lockDeployments(tx: Tx, ids: readonly DeploymentId[]): Promise<DeploymentRow[]> {
   return tx.query<DeploymentRow>(
-    `SELECT id, vendor_id, install_id, release_id, kind, status FROM deployments
+    `SELECT id, vendor_id, install_id, release_id, kind, rollback, status FROM deployments
      WHERE id = ANY($1) ORDER BY id FOR UPDATE`,
     [ids],
   );

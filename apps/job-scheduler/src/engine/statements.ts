@@ -22,6 +22,7 @@ import { SchedulerConfig } from '../config.js';
 import { specOf } from '../catalogue/apps.js';
 import { type Stored, type StoredSpec } from '../catalogue/entities.js';
 import { iso, wire } from '../wire.js';
+import { type StoredIntake } from './bars.js';
 import { type JobRow } from './rows.js';
 
 /** What is known beside a job: what its statement says, and who holds it. */
@@ -33,13 +34,20 @@ export interface JobFacts {
   readonly declared: InputDeclaration[] | null;
   readonly agent_key: string | null;
   readonly presence: string;
+  readonly intake: StoredIntake | null;
+  /** Who has the lock that the job needs. */
+  readonly lock_holder: JobId | null;
+  /** Of the component as it is now: what a `noop` speaks of. */
+  readonly component_spec: StoredSpec | null;
   readonly build_spec: StoredSpec | null;
   readonly released: Stored<ReleaseComponent> | null;
   readonly version: string | null;
   readonly released_at: Date | null;
   readonly rollback: boolean | null;
   /** Of the running attempt, ended or not: until the sweep has taken it, nobody else has the job. */
-  readonly lease: { readonly attempt: number; readonly session_id: string; readonly granted_at: Date } | undefined;
+  readonly lease:
+    | { readonly attempt: number; readonly session_id: string; readonly granted_at: Date; readonly unlocking: boolean }
+    | undefined;
 }
 
 interface FactsRow extends Omit<JobFacts, 'lease'> {
@@ -47,30 +55,33 @@ interface FactsRow extends Omit<JobFacts, 'lease'> {
   readonly lease_attempt: number | null;
   readonly session_id: string;
   readonly granted_at: Date;
+  readonly unlocking: boolean;
 }
 
 /** The facts of jobs, in one round trip. */
 export async function factsOf(tx: Tx, ids: readonly JobId[]): Promise<Map<JobId, JobFacts>> {
   const rows = await tx.query<FactsRow>(
-    `SELECT j.id, v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key, g.presence,
+    `SELECT j.id, v.name AS vendor_name, a.name AS app_name, g.public_key AS agent_key, g.presence, g.intake,
+       k.job_id AS lock_holder, c.spec AS component_spec,
        i.name AS install_name, coalesce(d.inputs, (
          -- A probe compares with what was deployed, not with what the install was given since.
          SELECT l.inputs FROM deployments l WHERE j.kind = 'observe' AND l.install_id = j.install_id
            AND l.inputs IS NOT NULL ORDER BY l.id DESC LIMIT 1), i.inputs) AS inputs,
        coalesce(r.inputs, a.inputs) AS declared, b.spec AS build_spec, r.version, r.created_at AS released_at, d.rollback,
-       (SELECT c FROM jsonb_array_elements(r.components) c WHERE c->>'name' = j.component_name) AS released,
-       l.attempt AS lease_attempt, l.session_id, t.granted_at
+       (SELECT e FROM jsonb_array_elements(r.components) e WHERE e->>'name' = j.component_name) AS released,
+       l.attempt AS lease_attempt, l.session_id, l.unlocking, t.granted_at
      FROM jobs j JOIN apps a ON a.id = j.app_id JOIN vendors v ON v.id = a.vendor_id JOIN agents g ON g.id = j.agent_id
        LEFT JOIN installs i ON i.id = j.install_id LEFT JOIN builds b ON b.id = j.build_id
        LEFT JOIN releases r ON r.id = j.release_id LEFT JOIN deployments d ON d.id = j.deployment_id
+       LEFT JOIN components c ON c.id = j.component_id LEFT JOIN locks k ON k.key = j.lock
        LEFT JOIN leases l ON l.job_id = j.id LEFT JOIN attempts t ON t.job_id = l.job_id AND t.number = l.attempt
      WHERE j.id = ANY($1)`,
     [ids],
   );
   return new Map(
-    rows.map(({ id, lease_attempt: attempt, session_id, granted_at, ...facts }) => [
+    rows.map(({ id, lease_attempt: attempt, session_id, granted_at, unlocking, ...facts }) => [
       id,
-      { ...facts, lease: attempt === null ? undefined : { attempt, session_id, granted_at } },
+      { ...facts, lease: attempt === null ? undefined : { attempt, session_id, granted_at, unlocking } },
     ]),
   );
 }
@@ -96,7 +107,8 @@ export class Statements {
   /** The statement of one attempt. The same `issuedAt` gives the same bytes. */
   sign(job: JobRow, facts: JobFacts, attempt: number, issuedAt: Date): Envelope {
     if (facts.agent_key === null) throw new ImsError('agent_revoked', `${job.agent_id} is not enrolled`);
-    const spec = job.kind === 'build' ? facts.build_spec : facts.released;
+    const noop = job.kind === 'noop' ? facts.component_spec : null;
+    const spec = job.kind === 'build' ? facts.build_spec : (facts.released ?? noop);
     if (!spec) throw new ImsError('internal', `${job.id} has no spec`);
     const artifact = job.kind === 'build' ? undefined : facts.released?.artifact;
     const statement = wire(JobStatement, {

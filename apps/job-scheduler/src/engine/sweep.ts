@@ -1,20 +1,22 @@
 import { Injectable, type OnApplicationBootstrap } from '@nestjs/common';
-import { LIMITS, type AgentId, type DeploymentId, type JobId, type JobKind } from '#contracts';
+import { type AgentId, type DeploymentId, type JobId } from '#contracts';
 import { Database } from '#persistence';
 import { createLogger, Lifecycle, Metrics, sleep } from '#platform';
 import { SchedulerConfig } from '../config.js';
+import { Intake } from '../agents/intake.js';
 import { Holds } from './holds.js';
+import { Offers } from './offers.js';
 import { Plans } from './plans.js';
-import { lockJob } from './rows.js';
+import { lockJob, lockJobInDeployment } from './rows.js';
 import { SCHEDULER, Transitions } from './transitions.js';
 
 /** So much at most in one sweep; the next comes half a second later. */
 const LOST_BATCH = 100;
-const OFFER_BATCH = 200;
+const EXPIRED_BATCH = 100;
 
 /**
- * What nobody sends a message for: leases that have ended, holds that are over, offers that got lost. Every replica sweeps; SKIP LOCKED
- * keeps them out of each other's way, the fence decides.
+ * What nobody sends a message for: leases that have ended, holds and times to begin that are over, agents that have run
+ * dry, offers that got lost. Every replica sweeps; SKIP LOCKED keeps them out of each other's way, the fence decides.
  */
 @Injectable()
 export class Sweep implements OnApplicationBootstrap {
@@ -28,6 +30,8 @@ export class Sweep implements OnApplicationBootstrap {
     private readonly transitions: Transitions,
     private readonly holds: Holds,
     private readonly plans: Plans,
+    private readonly offers: Offers,
+    private readonly intake: Intake,
     private readonly config: SchedulerConfig,
     private readonly lifecycle: Lifecycle,
     metrics: Metrics,
@@ -49,8 +53,10 @@ export class Sweep implements OnApplicationBootstrap {
     while (!signal.aborted) {
       try {
         await this.endLeases();
+        await this.expire();
         await this.holds.liftDue();
         await this.plans.followVotes();
+        await this.intake.drained();
         await this.repeatOffers();
       } catch (error) {
         this.logger.warn({ err: error }, 'sweep interrupted, the next one goes on');
@@ -104,27 +110,22 @@ export class Sweep implements OnApplicationBootstrap {
     });
   }
 
-  /**
-   * Offers that are due after a back-off, and those that nobody has claimed: JetStream may have lost them. The latter
-   * only while the agent is there and has a free slot; otherwise they would pile up in its stream.
-   */
+  /** Jobs whose time to begin is over fail; what waits for them is skipped. */
+  private async expire(): Promise<void> {
+    const due = await this.database.query<{ id: JobId }>(
+      `SELECT id FROM jobs WHERE expires_at <= now() AND attempt = 0 AND status IN ('blocked', 'queued') LIMIT $1`,
+      [EXPIRED_BATCH],
+    );
+    for (const { id } of due) {
+      await this.transitions.run(async (change) => {
+        const job = await lockJobInDeployment(change.tx, id);
+        if (job) this.transitions.apply(change, job, { type: 'expire' }, { actor: SCHEDULER });
+      });
+    }
+  }
+
   private async repeatOffers(): Promise<void> {
-    const count = await this.transitions.run(async ({ tx }) => {
-      const due = await tx.query<{ id: JobId; kind: JobKind; agent_id: AgentId; attempt: number; offers: number }>(
-        `WITH due AS (
-           SELECT j.id FROM jobs j JOIN agents a ON a.id = j.agent_id
-           WHERE j.status = 'queued' AND j.hold IS NULL AND (
-             (j.offered_at IS NULL AND coalesce(j.not_before, now()) <= now())
-             OR (j.offered_at < now() - $1 * interval '1 millisecond' AND a.presence = 'online'
-                 AND (SELECT count(*) FROM leases l WHERE l.agent_id = a.id) < $2))
-           ORDER BY j.offered_at NULLS FIRST LIMIT $3 FOR UPDATE OF j SKIP LOCKED)
-         UPDATE jobs j SET offers = offers + 1, offered_at = now() FROM due WHERE j.id = due.id
-         RETURNING j.id, j.kind, j.agent_id, j.attempt, j.offers`,
-        [this.config.REOFFER_MS, LIMITS.agentSlots, OFFER_BATCH],
-      );
-      for (const job of due) this.transitions.publishOffer(tx, job);
-      return due.length;
-    });
+    const count = await this.offers.repeat();
     if (count > 0) this.offered.inc(count);
   }
 }

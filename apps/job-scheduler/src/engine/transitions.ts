@@ -3,11 +3,9 @@ import {
   jobCancel,
   JobChanged,
   jobChanged,
-  JobOffer,
-  jobOffer,
+  LIMITS,
   revokeJobTokens,
   RevokeJobTokens,
-  shardOf,
   StopOrder,
   type DeploymentId,
   type JobId,
@@ -31,12 +29,29 @@ import { SchedulerConfig } from '../config.js';
 import { wire } from '../wire.js';
 import { Change } from './change.js';
 import { type Outcome } from './outcomes.js';
-import { labelOf, lockDeployments, stateOf, type DeploymentRow, type JobRow, type NewJob } from './rows.js';
+import { Offers } from './offers.js';
+import {
+  labelOf,
+  lockDeployments,
+  lockJobInDeployment,
+  scoped,
+  stateOf,
+  type DeploymentRow,
+  type JobRow,
+  type NewJob,
+} from './rows.js';
 
 export const SCHEDULER = 'service:job-scheduler';
 
 /** Two, so that PostgreSQL works on one group while the next is being made; more only wait for one another's chains. */
 export const GROUPS = { groups: 2, items: 128 };
+
+/** A deployment that ends by this change. `whole`: with nothing left out. */
+interface Over {
+  readonly deployment: DeploymentRow;
+  readonly end: NonNullable<Settlement['end']>;
+  readonly whole: boolean;
+}
 
 /** Who or what caused an event, and what comes with it. */
 export interface Cause {
@@ -61,44 +76,74 @@ export class Transitions {
   constructor(
     private readonly database: Database,
     private readonly bus: Bus,
+    private readonly offers: Offers,
     private readonly config: SchedulerConfig,
   ) {}
 
-  /** Runs the work in one transaction; then settles deployments, writes, and records facts, last of all (chain locks). */
+  /** Runs the work in one transaction; then settles deployments, writes, offers, and records facts, last of all (chain locks). */
   async run<T>(work: (change: Change) => Promise<T>): Promise<T> {
     return this.database.transaction(async (tx) => {
       const change = new Change(tx);
       const value = await work(change);
       await this.settle(change);
       await change.write(this.config.LEASE_MS);
+      if (change.agents.size > 0) await this.offers.make(tx, [...change.agents]);
       // Chains in one order, so that two transactions that write the same two never wait for each other.
       await tx.recordAll(change.facts.toSorted((a, b) => (a.chainOf < b.chainOf ? -1 : a.chainOf > b.chainOf ? 1 : 0)));
       return value;
     });
   }
 
-  /** Makes jobs; those that are queued are offered. */
-  async create(change: Change, jobs: readonly NewJob[]): Promise<void> {
+  /**
+   * Makes jobs; those that are queued are offered, and those that wait under the same singleton give way. `actor`: who
+   * asked for them.
+   */
+  async create(change: Change, jobs: readonly NewJob[], actor = SCHEDULER): Promise<void> {
+    await this.replace(change, jobs, actor);
     await change.tx.query(
       `INSERT INTO jobs (id, vendor_id, app_id, kind, status, agent_id, install_id, deployment_id, build_id, release_id,
-         component_id, component_name, component_kind, depends_on, offers, offered_at, traceparent)
+         component_id, component_name, component_kind, depends_on, key, priority, rank, not_before, expires_at,
+         allow_failure, waived, error, finished_at, singleton, lock, traceparent)
        SELECT j.id, vendor_id, app_id, kind, status, agent_id, install_id, deployment_id, build_id, release_id,
-         component_id, component_name, component_kind, depends_on,
-         CASE status WHEN 'queued' THEN 1 ELSE 0 END, CASE status WHEN 'queued' THEN now() END, $2
+         component_id, component_name, component_kind, depends_on, key, coalesce(priority, 0),
+         now() - coalesce(priority, 0) * $2 * interval '1 millisecond', not_before, expires_at,
+         coalesce(allow_failure, false), status = 'skipped', error, CASE status WHEN 'skipped' THEN now() END,
+         singleton, lock, $3
        FROM jsonb_to_recordset($1) AS j (id text, vendor_id text, app_id text, kind text, status text, agent_id text,
          install_id text, deployment_id text, build_id text, release_id text, component_id text, component_name text,
-         component_kind text, depends_on text[])`,
-      [JSON.stringify(jobs), (currentContext() ?? newContext()).traceparent],
+         component_kind text, depends_on text[], key text, priority integer, not_before timestamptz,
+         expires_at timestamptz, allow_failure boolean, error jsonb, singleton text, lock text)`,
+      [JSON.stringify(jobs.map(rowOf)), LIMITS.priorityStepMs, (currentContext() ?? newContext()).traceparent],
     );
     for (const job of jobs) {
-      if (job.status === 'queued') this.publishOffer(change.tx, { ...job, attempt: 0, offers: 1 });
-      this.fact(change, job, 'job.created', SCHEDULER, {
+      if (job.status === 'queued') change.agents.add(job.agent_id);
+      this.fact(change, job, 'job.created', actor, {
         kind: job.kind,
         status: job.status,
         component: job.component_name,
+        ...(job.error ? { code: job.error.code, detail: job.error.detail } : {}),
       });
       this.announce(change.tx, job.id, job.deployment_id, job.status);
     }
+  }
+
+  /** What waits under the same singletons ends; what has begun goes on. */
+  private async replace(change: Change, jobs: readonly NewJob[], actor: string): Promise<void> {
+    const keys = new Map(
+      jobs.flatMap((job) => (job.singleton === undefined ? [] : [[scoped(job, job.singleton), job.id] as const])),
+    );
+    if (keys.size === 0) return;
+    const waiting = await change.tx.query<{ id: JobId }>(
+      `SELECT id FROM jobs WHERE singleton = ANY($1) AND attempt = 0 AND status IN ('blocked', 'queued') ORDER BY id`,
+      [[...keys.keys()]],
+    );
+    for (const { id } of waiting) {
+      const job = await lockJobInDeployment(change.tx, id);
+      const by = keys.get(job?.singleton ?? '');
+      if (job && by !== undefined) this.apply(change, job, { type: 'replace', by }, { actor });
+    }
+    // Of one singleton only one waits: the index is not told that the others are going.
+    await change.write(this.config.LEASE_MS);
   }
 
   /**
@@ -112,7 +157,6 @@ export class Transitions {
     const { next, effects } = decision;
     const ended = effects.find((effect) => effect.type === 'ended');
     const after = change.put(job, next, {
-      offered: effects.some((effect) => effect.type === 'offer' && effect.afterMs === 0),
       ended: ended && (ended.fault ?? 'well'),
       result: next.status === 'succeeded' ? cause.result : undefined,
     });
@@ -131,17 +175,6 @@ export class Transitions {
       this.announce(change.tx, job.id, job.deployment_id ?? undefined, next.status);
     }
     return decision;
-  }
-
-  /** Publishes an offer that the caller has counted. The id names attempt and offer: each is delivered once. */
-  publishOffer(tx: Tx, job: Pick<JobRow, 'id' | 'kind' | 'agent_id' | 'attempt' | 'offers'>): void {
-    const parts = { shard: shardOf(job.agent_id), agent: job.agent_id, job: job.id };
-    tx.publish(
-      jobOffer,
-      parts,
-      wire(JobOffer, { job_id: job.id, kind: job.kind }),
-      `${job.id}.${job.attempt}.${job.offers}`,
-    );
   }
 
   fact(
@@ -172,13 +205,15 @@ export class Transitions {
     switch (effect.type) {
       case 'offer':
         // A later one is made by the sweep when its time has come.
-        if (effect.afterMs === 0) this.publishOffer(tx, job);
+        if (effect.afterMs === 0) change.agents.add(job.agent_id);
         return;
       case 'start_attempt':
         change.grant(job, effect.attempt, cause.sessionId ?? '');
         return;
       case 'end_attempt':
         change.endAttempt(job, effect.attempt, effect.status, effect.fault);
+        // There is room for another, and perhaps a lock.
+        change.agents.add(job.agent_id);
         this.revokeTokens(tx, job, effect.attempt);
         return;
       case 'stop_agent': {
@@ -205,12 +240,14 @@ export class Transitions {
       'SELECT j.*, clock_timestamp() AS now FROM jobs j WHERE deployment_id = ANY($1) ORDER BY id',
       [deployments.map(({ id }) => id)],
     );
-    const over: { readonly deployment: DeploymentRow; readonly end: NonNullable<Settlement['end']> }[] = [];
+    const over: Over[] = [];
     for (const deployment of deployments) {
       if (deploymentMachine.isFinal(deployment.status)) continue;
       const own = jobs.filter((job) => job.deployment_id === deployment.id);
       const end = this.settleOne(change, deployment, own);
-      if (end && deploymentMachine.next(deployment.status, end.status)) over.push({ deployment, end });
+      // With something left out, the install is not what the release says.
+      const whole = deployment.kind !== 'work' && own.every((job) => change.current(job).status === 'succeeded');
+      if (end && deploymentMachine.next(deployment.status, end.status)) over.push({ deployment, end, whole });
     }
     if (over.length > 0) await this.endDeployments(change, over);
   }
@@ -226,6 +263,8 @@ export class Transitions {
           label: labelOf(job),
           status: job.status,
           dependsOn: job.depends_on,
+          allowFailure: job.allow_failure,
+          waived: job.waived,
           ...(job.error ? { fault: job.error } : {}),
         };
       }),
@@ -241,27 +280,25 @@ export class Transitions {
     return settled.end;
   }
 
-  private async endDeployments(
-    change: Change,
-    over: readonly { readonly deployment: DeploymentRow; readonly end: NonNullable<Settlement['end']> }[],
-  ): Promise<void> {
+  private async endDeployments(change: Change, over: readonly Over[]): Promise<void> {
     await change.tx.query(
       `WITH r AS MATERIALIZED (
          SELECT * FROM jsonb_to_recordset($1)
-           AS r (id text, was text, status text, error jsonb, install_id text, release_id text)),
+           AS r (id text, was text, status text, error jsonb, install_id text, release_id text, whole boolean)),
        install AS (
-         UPDATE installs i SET release_id = r.release_id FROM r WHERE i.id = r.install_id AND r.status = 'succeeded')
+         UPDATE installs i SET release_id = r.release_id FROM r WHERE i.id = r.install_id AND r.status = 'succeeded' AND r.whole)
        UPDATE deployments d SET status = r.status, error = r.error, finished_at = now() FROM r
        WHERE d.id = r.id AND d.status = r.was`,
       [
         JSON.stringify(
-          over.map(({ deployment: { id, status, install_id, kind, release_id }, end }) => ({
+          over.map(({ deployment: { id, status, install_id, kind, release_id }, end, whole }) => ({
             id,
             was: status,
             status: end.status,
             error: end.fault,
             install_id,
             release_id: kind === 'deploy' ? release_id : null,
+            whole,
           })),
         ),
       ],
@@ -301,6 +338,13 @@ export class Transitions {
   }
 }
 
+/** A job as the INSERT reads it. */
+const rowOf = (job: NewJob): object => ({
+  ...job,
+  singleton: job.singleton === undefined ? null : scoped(job, job.singleton),
+  lock: job.lock === undefined ? null : scoped(job, job.lock),
+});
+
 /** The name of what happened. */
 function factOf(event: JobEvent, before: JobRow, status: JobStatus): string {
   switch (event.type) {
@@ -319,8 +363,15 @@ function factOf(event: JobEvent, before: JobRow, status: JobStatus): string {
     case 'lift':
     case 'approved':
       return 'job.hold_lifted';
+    case 'hasten':
+      return 'job.hastened';
+    case 'replace':
+      return 'job.replaced';
+    case 'expire':
+      return 'job.expired';
     case 'cancel':
     case 'rejected':
+    case 'skip':
     case 'dependency_failed':
       return `job.${status}`;
   }

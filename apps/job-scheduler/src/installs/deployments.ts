@@ -14,6 +14,7 @@ import {
   type CancelDeployment,
   type CreateDeployment,
   type DeploymentId,
+  type DeploymentKind,
   type DeploymentRef,
   type DeploymentStatus,
   type InputDeclaration,
@@ -45,6 +46,7 @@ import { found, page, position } from '../catalogue/lists.js';
 import { Cancel } from '../engine/cancel.js';
 import { type Change } from '../engine/change.js';
 import { type JobRow } from '../engine/rows.js';
+import { componentLock } from '../engine/rows.js';
 import { Transitions } from '../engine/transitions.js';
 import { caller, iso, isoOrNull, json, problem, wire } from '../wire.js';
 
@@ -52,9 +54,10 @@ interface DeploymentView {
   readonly id: DeploymentId;
   readonly install_id: InstallId;
   readonly release_id: ReleaseId | null;
-  readonly kind: 'deploy' | 'teardown';
+  readonly kind: DeploymentKind;
   readonly rollback: boolean;
   readonly rollout_id: RolloutId | null;
+  readonly retry_of: DeploymentId | null;
   readonly status: DeploymentStatus;
   readonly error: Fault | null;
   readonly created_at: Date;
@@ -155,14 +158,13 @@ export class Deployments {
   ): Promise<void> {
     const { tx } = change;
     const [busy] = await tx.query<{ id: DeploymentId; status: string }>(
-      `SELECT id, status FROM deployments WHERE install_id = $1 AND status IN ('running', 'cancelling')`,
+      `SELECT id, status FROM deployments
+       WHERE install_id = $1 AND status IN ('running', 'cancelling') AND kind <> 'work'`,
       [install.id],
     );
     if (busy) throw new ImsError('deployment_in_progress', `${busy.id} is ${busy.status}`);
     const deploy = wanted.kind === 'deploy';
-    const [gone] = await tx.query('SELECT 1 FROM installs WHERE id = $1 AND deprovisioned IS NOT NULL', [install.id]);
-    if (gone && deploy) throw new ImsError('conflict', `${install.id} is deprovisioned: only a teardown is left`);
-    await this.endProbes(change, install.id);
+    await this.makeWay(change, install.id, wanted.kind);
     const parts = deploy
       ? await partsOfRelease(tx, install, wanted.release_id ?? '')
       : await partsPresent(tx, install.id);
@@ -202,9 +204,27 @@ export class Deployments {
       },
     });
     if (deploy) await showComponents(tx, install_id, parts);
-    await this.createJobs(change, id, install, plan, new Map(parts.map((part) => [part.component.name, part])));
+    await this.createJobs(
+      change,
+      id,
+      install,
+      plan,
+      new Map(parts.map((part) => [part.component.name, part])),
+      wanted.priority,
+    );
     // A teardown of nothing has ended before it began.
     if (plan.length === 0) change.unsettled.add(id);
+  }
+
+  /** Ends what may not run beside the deployment. Throws `conflict` when the install takes none of this kind any more. */
+  async makeWay(change: Change, install_id: InstallId, kind: DeploymentKind): Promise<void> {
+    const [gone] = await change.tx.query('SELECT 1 FROM installs WHERE id = $1 AND deprovisioned IS NOT NULL', [
+      install_id,
+    ]);
+    if (gone && kind !== 'teardown') {
+      throw new ImsError('conflict', `${install_id} is deprovisioned: only a teardown is left`);
+    }
+    if (kind !== 'work') await this.endProbes(change, install_id);
   }
 
   /** A probe is worth nothing beside a change, and must not keep the agent or a state lock from it. */
@@ -226,6 +246,7 @@ export class Deployments {
     install: LockedInstall,
     plan: readonly PlannedJob[],
     parts: ReadonlyMap<string, Part>,
+    priority: number | undefined,
   ): Promise<void> {
     const ids = new Map(plan.map(({ key }) => [key, newId('job')]));
     const idOf = (key: string) => found(ids.get(key), `job ${key}`);
@@ -245,6 +266,8 @@ export class Deployments {
         component_name: name,
         component_kind: component.kind,
         depends_on: dependsOn.map(idOf),
+        ...(kind === 'sync' ? {} : { lock: componentLock(name) }),
+        priority: priority ?? 0,
       };
     });
     await this.transitions.create(change, jobs);
@@ -275,7 +298,12 @@ async function partsOfRelease(tx: Tx, install: LockedInstall, release_id: Releas
 }
 
 /** Throws what the rules refuse the move for. */
-async function checkMove(tx: Tx, install_id: InstallId, release_id: ReleaseId, rollback: boolean): Promise<void> {
+export async function checkMove(
+  tx: Tx,
+  install_id: InstallId,
+  release_id: ReleaseId,
+  rollback: boolean,
+): Promise<void> {
   const facts = (await moveFacts(tx.query, [install_id], release_id)).get(install_id);
   const refusal = facts && refuseMove({ ...facts, rollback });
   if (refusal) throw new ImsError(refusal.code, refusal.detail);
@@ -375,6 +403,7 @@ const viewDeployment = (row: DeploymentView): Deployment =>
     kind: row.kind,
     ...(row.rollback ? { rollback: true } : {}),
     rollout_id: row.rollout_id,
+    retry_of: row.retry_of,
     status: row.status,
     jobs: wire(DeploymentJobCounts, {
       total: row.total,

@@ -35,9 +35,9 @@ export class Deprovision {
     checkStorable(deprovision);
     const { reason, force = false } = deprovision;
     const { agent_id, open } = await this.database.transaction(async (tx) => {
-      const [row] = await tx.query<{ agent_id: AgentId; presence: string; done: boolean; open: DeploymentId | null }>(
+      const [row] = await tx.query<{ agent_id: AgentId; presence: string; done: boolean; open: DeploymentId[] }>(
         `SELECT i.agent_id, a.presence, i.deprovisioned IS NOT NULL AS done,
-           (SELECT id FROM deployments WHERE install_id = i.id AND status IN ('running', 'cancelling')) AS open
+           ARRAY(SELECT id FROM deployments WHERE install_id = i.id AND status IN ('running', 'cancelling')) AS open
          FROM installs i JOIN agents a ON a.id = i.agent_id WHERE i.id = $1 AND i.vendor_id = $2 FOR UPDATE OF i`,
         [install_id, vendor_id],
       );
@@ -68,7 +68,9 @@ export class Deprovision {
       return install;
     });
     // Each is safe to repeat: a call that was cut off here is made whole by the next.
-    if (open) await this.cancel.deployment(vendor_id, open, { reason: `the install was deprovisioned: ${reason}` });
+    for (const id of open) {
+      await this.cancel.deployment(vendor_id, id, { reason: `the install was deprovisioned: ${reason}` });
+    }
     await this.agents.revokeAgent({ vendor_id, agent_id });
     return this.installs.getInstall({ vendor_id, install_id });
   }

@@ -34,6 +34,8 @@ import { SCHEDULER, Transitions } from '../engine/transitions.js';
 import { iso, isoOrNull, wire } from '../wire.js';
 import { Deployments, type LockedInstall } from './deployments.js';
 
+/** Deployments that change the install: nothing can be compared beside them. */
+const CHANGING = `status IN ('running', 'cancelling') AND kind <> 'work'`;
 /** So many installs at most in one turn of one replica. */
 const BATCH = 50;
 
@@ -146,10 +148,9 @@ export class Drift implements OnApplicationBootstrap {
   /** A job for each component that is there. The caller holds the install's lock. */
   private async probe(change: Change, install: LockedInstall): Promise<JobId[]> {
     const { tx } = change;
-    const [busy] = await tx.query<{ id: string }>(
-      `SELECT id FROM deployments WHERE install_id = $1 AND status IN ('running', 'cancelling')`,
-      [install.id],
-    );
+    const [busy] = await tx.query<{ id: string }>(`SELECT id FROM deployments WHERE install_id = $1 AND ${CHANGING}`, [
+      install.id,
+    ]);
     if (busy) throw new ImsError('deployment_in_progress', `${busy.id} is not finished`);
     const present = await tx.query<PresentRow>(
       `SELECT c.name, c.component_id, c.kind, c.release_id,
@@ -194,10 +195,7 @@ export class Drift implements OnApplicationBootstrap {
         if (!install) return;
         const next = install.observe ? nextRun(install.observe, install.now) : undefined;
         await change.tx.query('UPDATE installs SET observe_at = $2 WHERE id = $1', [id, next ?? null]);
-        const [busy] = await change.tx.query(
-          `SELECT 1 FROM deployments WHERE install_id = $1 AND status IN ('running', 'cancelling')`,
-          [id],
-        );
+        const [busy] = await change.tx.query(`SELECT 1 FROM deployments WHERE install_id = $1 AND ${CHANGING}`, [id]);
         if (!busy) await this.probe(change, install);
       });
     }
@@ -249,7 +247,7 @@ export class Drift implements OnApplicationBootstrap {
 
 const FIXABLE = `(i.observe->>'fix')::boolean AND i.release_id IS NOT NULL AND c.drifted
   AND c.difference IS NOT NULL AND c.fix_digest IS DISTINCT FROM c.difference->>'digest'
-  AND NOT EXISTS (SELECT 1 FROM deployments d WHERE d.install_id = i.id AND d.status IN ('running', 'cancelling'))
+  AND NOT EXISTS (SELECT 1 FROM deployments d WHERE d.install_id = i.id AND ${CHANGING})
   AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.install_id = i.id AND j.kind = 'observe' AND j.finished_at IS NULL)`;
 
 const viewState = (row: StateRow): ComponentState =>

@@ -249,7 +249,7 @@ const OFFERABLE = `
   i.channel_id = c.id AND i.release_id IS DISTINCT FROM c.release_id AND i.deprovisioned IS NULL
   AND NOT EXISTS (SELECT 1 FROM rollout_installs m JOIN rollouts o ON o.id = m.rollout_id
     WHERE m.install_id = i.id AND (o.release_id = c.release_id OR (o.finished_at IS NULL AND NOT o.auto)))
-  AND 'teardown' IS DISTINCT FROM (SELECT kind FROM deployments WHERE install_id = i.id ORDER BY id DESC LIMIT 1)`;
+  AND 'teardown' IS DISTINCT FROM (SELECT kind FROM deployments WHERE install_id = i.id AND kind <> 'work' ORDER BY id DESC LIMIT 1)`;
 const WANTING = `
   auto_deploy AND release_id IS NOT NULL AND EXISTS (SELECT 1 FROM installs i WHERE ${OFFERABLE})`;
 

@@ -59,8 +59,8 @@ export async function readMembers(tx: Tx, rollout: RolloutRow): Promise<Member[]
        i.deprovisioned IS NOT NULL AS deprovisioned,
        i.agent_id, a.presence, a.last_seen_at, a.policy, d.status AS deployment_status, coalesce(d.error, m.error) AS error,
        (SELECT id FROM deployments WHERE install_id = i.id AND status IN ('running', 'cancelling')
-          AND id IS DISTINCT FROM m.deployment_id) AS busy,
-       (SELECT kind FROM deployments WHERE install_id = i.id ORDER BY id DESC LIMIT 1) AS last_kind,
+          AND kind <> 'work' AND id IS DISTINCT FROM m.deployment_id) AS busy,
+       (SELECT kind FROM deployments WHERE install_id = i.id AND kind <> 'work' ORDER BY id DESC LIMIT 1) AS last_kind,
        j.at_work, j.queued, j.held, j.hold,
        (SELECT string_agg(concat_ws(' ', name, coalesce(health, status)), ', ' ORDER BY name) FROM install_components
         WHERE install_id = i.id AND (status = 'failed' OR health IN ('degraded', 'missing'))) AS broken
