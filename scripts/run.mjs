@@ -312,6 +312,8 @@ const COMMANDS = {
   },
   /** Jobs over dozens of agents while everything is killed, paused and cut off; then the checker. */
   'test:faults': (args) => ownProgram('test/faults/main.js', args),
+  /** Inputs drawn from the OpenAPI document, and broken payloads, against an installation of its own. */
+  'test:fuzz': (args) => ownProgram('test/fuzz/main.js', args),
   /** The rules of the job engine in virtual time, with faults. */
   simulate: (args) => ownProgram('test/simulation/main.js', args),
   /** A benchmark of test/bench by its name. */

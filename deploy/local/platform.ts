@@ -38,6 +38,8 @@ export interface PlatformOptions {
   /** Everything lives below it and is reused when it is there. */
   readonly dir: string;
   readonly onStep?: (what: string) => void;
+  /** More of the gateway's environment. */
+  readonly gateway?: Readonly<Record<string, string>>;
 }
 
 type Running<T> = T extends Promise<infer R> ? R : never;
@@ -90,7 +92,11 @@ async function keptCertificate(dir: string): Promise<{ keyFile: string; certific
 }
 
 /** Starts all of it, or what is missing of it. Throws with the end of the log of what did not start. */
-export async function startPlatform({ dir, onStep = () => undefined }: PlatformOptions): Promise<Platform> {
+export async function startPlatform({
+  dir,
+  onStep = () => undefined,
+  gateway = {},
+}: PlatformOptions): Promise<Platform> {
   mkdirSync(join(dir, 'logs'), { recursive: true });
   const keys = join(dir, 'keys');
   mkdirSync(keys, { recursive: true, mode: 0o700 });
@@ -167,6 +173,7 @@ export async function startPlatform({ dir, onStep = () => undefined }: PlatformO
         OPERATOR_KEY_FILE: join(keys, 'operator-key'),
         PUBLIC_URL: url('gateway'),
         VENDOR_REGISTRY_URL: url('vendorRegistry'),
+        ...gateway,
       },
       'job-scheduler': {
         JOB_SIGNING_SEED_FILE: join(keys, 'job-signing.nk'),

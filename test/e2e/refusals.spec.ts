@@ -19,6 +19,7 @@ import { createRegistryCertificate, createRegistryTokenSigner, RegistryClient } 
 import { type Customer } from '../../deploy/local/agents.js';
 import { type RestClient } from '../../deploy/local/rest.js';
 import { buildAll, deploy, publishUpstreamImage, vendorOf } from '../../deploy/local/shop.js';
+import { fuzz } from '../fuzz/run.js';
 import { enrolScripted } from './scripted-agent.js';
 import {
   ask,
@@ -191,6 +192,18 @@ describe('what is wrong is refused at the right place, and nothing is left half 
     }
     expect((await rest.all<App>('/v1/apps')).filter(({ name }) => name === 'burglar')).toEqual([]);
   });
+
+  it(
+    'whatever is sent to any route and any subject of an agent: no 5xx, no end, no word of another vendor',
+    async () => {
+      const { platform } = world;
+      const enrol = (as: RestClient, of: Install) => enrolScripted({ platform, rest: as }, of);
+      const { faults, requests } = await fuzz(platform, { seed: 1, requests: 1_000, payloads: 250, enrol });
+      expect(faults).toEqual([]);
+      expect(requests).toBe(1_000);
+    },
+    TEST_MS,
+  );
 
   it(
     'an id of another vendor is an id that does not exist, on every route',
