@@ -10,7 +10,7 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const NODE_VERSION = '22.23.3';
+const NODE_VERSION = '24.21.0';
 const NODE_FLOOR = [22, 18];
 const BIN = join(ROOT, 'node_modules', '.bin');
 const say = (text) => process.stderr.write(`\x1b[2m· ${text}\x1b[0m\n`);
