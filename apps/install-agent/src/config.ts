@@ -16,6 +16,12 @@ export class InstallAgentConfig {
   @EnvInt({ default: 300, min: 1, max: 86_400 }) READY_SECONDS: number;
   /** One run of terraform. */
   @EnvInt({ default: 3_600, min: 1, max: 86_400 }) TERRAFORM_SECONDS: number;
+  /** `s3://bucket/folder?region=eu-central-1`: where terraform's state is. Without it: in the state directory. */
+  @EnvUrl({ optional: true, protocols: ['s3'] }) TERRAFORM_STATE?: string;
+  /** Something else that speaks S3, with paths for buckets. */
+  @EnvUrl({ optional: true }) TERRAFORM_STATE_ENDPOINT?: string;
+  /** A file of AWS credentials for the state alone. Without it: the role of this machine. */
+  @EnvText({ optional: true }) TERRAFORM_STATE_CREDENTIALS?: string;
   /** PEM of a private CA for the server, NATS, registry-token and both registries. */
   @EnvText({ optional: true }) CA_FILE?: string;
 }

@@ -1,7 +1,10 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { type Artifact, type JobKind, type JsonObject } from '#contracts';
+import { leftBy } from '../src/executors/terraform-state.js';
 import { Attempt } from './attempt.js';
 import { APP, IMAGE_DIGEST, orderOf, publish, startWorld, type World } from './world.js';
 
@@ -65,6 +68,57 @@ async function newCase(name: string, source: string = MODULE, gate = true): Prom
   };
 }
 const ONCE = ['first', 'begin', 'second'];
+
+/** As much of S3 as terraform's backend uses: objects, `If-None-Match`, and a list of nothing. */
+async function startBucket(): Promise<{ url: string; objects: Map<string, Buffer>; stop(): Promise<void> }> {
+  const objects = new Map<string, Buffer>();
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const key = decodeURIComponent((request.url ?? '').split('?')[0] ?? '');
+      const there = objects.get(key);
+      const answer = (status: number, body: Buffer | string = ''): void => {
+        response.writeHead(status, { etag: '"x"', 'content-type': 'application/xml' }).end(body);
+      };
+      const fault = (status: number, code: string): void => answer(status, `<Error><Code>${code}</Code></Error>`);
+      if (request.method === 'PUT') {
+        if (request.headers['if-none-match'] === '*' && there) {
+          fault(412, 'PreconditionFailed');
+          return;
+        }
+        objects.set(key, Buffer.concat(chunks));
+        answer(200);
+        return;
+      }
+      if (request.method === 'DELETE') {
+        objects.delete(key);
+        answer(204);
+        return;
+      }
+      if (/^\/states\/?$/.test(key)) {
+        answer(200, '<ListBucketResult><Name>states</Name></ListBucketResult>');
+        return;
+      }
+      if (!there) {
+        fault(404, 'NoSuchKey');
+        return;
+      }
+      // The SDK loads in parts, and goes on for ever where nobody tells it how many there are.
+      const range = `bytes 0-${there.length - 1}/${there.length}`;
+      response.writeHead(206, { etag: '"x"', 'content-length': there.length, 'content-range': range }).end(there);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    objects,
+    stop: () => {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(() => resolve()));
+    },
+  };
+}
 
 describe('a terraform module', () => {
   it('is applied, the same again changes nothing, a change is one, a teardown leaves nothing', async () => {
@@ -174,6 +228,76 @@ describe('a terraform module', () => {
     expect(await db.job('apply').failure()).toMatchObject({ code: 'tool_missing' });
     world.config.TERRAFORM_BIN = TERRAFORM_BIN;
   });
+});
+
+describe('state', () => {
+  it('is unlocked for the job whose run left the lock, and for no other', () => {
+    const lock = (at: string, who = 'root@here'): string =>
+      `Lock Info:\n  ID:        1-2\n  Who:       ${who}\n  Created:   2026-01-01 ${at}.9658264 +0000 UTC\n`;
+    const mark = (job: string, time: string) => ({ job, from: `2026-01-01T${time}.000Z` });
+    const two = [mark('a', '10:00:00'), mark('b', '12:00:00')];
+    expect(leftBy(lock('10:00:01'), two, 'a', 'here')).toBe('1-2');
+    expect(leftBy(lock('10:00:01'), two, 'b', 'here')).toBeUndefined();
+    expect(leftBy(lock('12:00:01'), two, 'b', 'here')).toBe('1-2');
+    expect(leftBy(lock('12:00:01'), two, 'a', 'here')).toBeUndefined();
+    // Of before, of another host, of nobody that this host knows, and no lock at all.
+    expect(leftBy(lock('09:59:58'), two, 'a', 'here')).toBeUndefined();
+    expect(leftBy(lock('10:00:01', 'root@there'), two, 'a', 'here')).toBeUndefined();
+    expect(leftBy(lock('10:00:01'), [], 'a', 'here')).toBeUndefined();
+    expect(leftBy('Error: something else', two, 'a', 'here')).toBeUndefined();
+  });
+
+  it('that the customer hands in is taken over once, so that nothing is made anew', async () => {
+    const before = await newCase('before');
+    await before.job('apply').run();
+    const { dir } = before;
+    const state = await readFile(join(world.store.placeOf('before'), 'terraform.tfstate'));
+    await writeFile(join(await world.store.directoryOf('after'), 'import.tfstate'), state);
+    const after = await newCase('after');
+    const same = { color: '{{ install.inputs.color }}', dir };
+    expect(await after.job('apply', 'red', same).run()).toMatchObject({ changed: false, outputs: { color: 'red' } });
+    expect(await before.effects()).toEqual(ONCE);
+    expect(await readdir(world.store.placeOf('after'))).toContain('import.tfstate.taken');
+    expect(await after.job('destroy', 'red', same).run()).toMatchObject({ deleted: 2 });
+  });
+
+  it('in a bucket is where the local one goes, outlives this host, and is unlocked for the job that was cut', async () => {
+    const bucket = await startBucket();
+    const credentials = join(world.dir, 'credentials');
+    await writeFile(credentials, '[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = x\n');
+    const db = await newCase('bucket');
+    await db.job('apply').run();
+    Object.assign(world.config, {
+      TERRAFORM_STATE: 's3://states/vendor?region=eu-central-1',
+      TERRAFORM_STATE_ENDPOINT: bucket.url,
+      TERRAFORM_STATE_CREDENTIALS: credentials,
+    });
+    try {
+      expect(await db.job('apply').run()).toMatchObject({ changed: false });
+      const key = `/states/vendor/${world.enrolment.install_id ?? ''}/bucket/terraform.tfstate`;
+      expect([...bucket.objects.keys()]).toEqual([key]);
+
+      await rm(join(db.dir, 'gate'));
+      const cut = db.job('apply', 'blue');
+      await cut.crashIn('apply', async () => (await db.effects()).length > ONCE.length);
+      expect([...bucket.objects.keys()]).toContain(`${key}.tflock`);
+      await writeFile(join(db.dir, 'gate'), '');
+      expect(await cut.run()).toMatchObject({ changed: true, outputs: { color: 'blue' } });
+      expect(cut.log.join('\n')).toContain('which an attempt of this job has left: it is unlocked');
+
+      // The host is lost; the state is not.
+      await world.store.remove('bucket');
+      expect(await db.job('apply', 'blue').run()).toMatchObject({ changed: false });
+      await world.store.remove('bucket');
+      expect(await db.job('destroy', 'blue').run()).toMatchObject({ deleted: 2 });
+      expect(await db.job('destroy', 'blue').run()).toMatchObject({ changed: false, deleted: 0 });
+      expect([...bucket.objects.keys()]).toEqual([key]);
+    } finally {
+      for (const name of ['', '_ENDPOINT', '_CREDENTIALS'])
+        Object.assign(world.config, { [`TERRAFORM_STATE${name}`]: undefined });
+      await bucket.stop();
+    }
+  }, 120_000);
 });
 
 describe('an image', () => {

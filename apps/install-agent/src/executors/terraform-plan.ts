@@ -17,6 +17,8 @@ interface TerraformChange {
   readonly importing?: JsonValue;
 }
 export interface TerraformPlan {
+  /** Absent when there is no state, or nothing in it. */
+  readonly prior_state?: object;
   readonly resource_changes?: readonly {
     readonly address: string;
     readonly deposed?: string;

@@ -16,21 +16,29 @@ import {
   type Removal,
   type RemovalPlan,
 } from '../executor.js';
+import { TerraformState } from './terraform-state.js';
 import { changesOf, identityOf, secretsOf, troublesOf, type TerraformPlan } from './terraform-plan.js';
 
+interface RunOptions {
+  readonly keep?: boolean;
+  readonly good?: readonly number[];
+  readonly onLine?: (line: string) => string | undefined;
+  /** Gets every line. */
+  readonly said?: string[];
+}
 type Outputs = Readonly<Record<string, { readonly sensitive: boolean; readonly value: JsonValue }>>;
 
 export const TERRAFORM_NEEDS: Needs = {
   programs: ['terraform (or tofu)'],
   cluster: [],
-  cloud: "what the module's own providers ask of the role of this machine; nothing of ours",
+  cloud:
+    "what the module's own providers ask of the role of this machine; with its state in a bucket s3:ListBucket on that, and s3:GetObject, s3:PutObject and s3:DeleteObject in its folder",
   host: ['cache/terraform-plugins', 'https to the registry of its providers, at the first use of a module'],
 };
 
-const STATE = 'terraform.tfstate';
 /** What terraform keeps of a module: plugins, modules, where the state is. Kept, so that the same artifact needs no `init`. */
 const DATA = 'terraform-data';
-/** The artifact whose `init` made it. */
+/** The artifact, and the backend, whose `init` made it. */
 const INITIALISED = 'terraform-data.digest';
 const LOCK_FILE = '.terraform.lock.hcl';
 /** The values of the last apply: a teardown takes them, when what they were made of may be gone. */
@@ -54,10 +62,14 @@ export class TerraformExecutor implements Executor {
   /** Terraform's plugin cache is not made for two writers, and components are provisioned side by side. */
   private initialising: Promise<unknown> = Promise.resolve();
 
-  constructor(private readonly config: InstallAgentConfig) {}
+  private readonly state: TerraformState;
+
+  constructor(private readonly config: InstallAgentConfig) {
+    this.state = new TerraformState(config);
+  }
 
   destroyNeedsArtifact(stateDir: string): boolean {
-    return existsSync(join(stateDir, STATE));
+    return this.state.mayExist(stateDir);
   }
 
   async prepare(context: ExecutorContext): Promise<void> {
@@ -102,25 +114,36 @@ export class TerraformExecutor implements Executor {
 
   async health(context: ExecutorContext): Promise<HealthReport> {
     const { stateDir, workDir } = context;
-    if (!existsSync(join(stateDir, STATE))) return { health: 'missing', reasons: ['there is no state'] };
-    const reasons = troublesOf(await this.show(context, join(workDir, PLAN_FILE), 'plan_failed'));
+    if (!this.state.mayExist(stateDir)) return { health: 'missing', reasons: ['there is no state'] };
+    const plan = await this.show(context, join(workDir, PLAN_FILE), 'plan_failed');
+    if (plan.prior_state === undefined) return { health: 'missing', reasons: ['there is no state'] };
+    const reasons = troublesOf(plan);
     const told = reasons.slice(0, REASONS_MAX).map((reason) => reason.slice(0, REASON_CHARS_MAX));
     return { health: reasons.length === 0 ? 'healthy' : 'degraded', reasons: told };
   }
 
   async planDestroy(context: ExecutorContext): Promise<RemovalPlan> {
     const { stateDir, workDir } = context;
-    if (!existsSync(join(stateDir, STATE))) return { ...NO_PLAN, text: 'there is no state' };
-    // An apply that was cut before its first resource has left none.
-    const values = await readFile(join(stateDir, VALUES), 'utf8').catch(() => '{}');
+    if (!this.state.mayExist(stateDir)) return { ...NO_PLAN, text: 'there is no state' };
+    const values = await readFile(join(stateDir, VALUES), 'utf8').catch(() => this.valuesNow(context));
     await writePrivate(join(workDir, VALUES), values);
     await this.initialise(context);
     return this.planFor(context, PLAN_FILE, 'destroy_failed', ['-destroy']);
   }
 
+  /** For a state that no apply of this host has made. What values were made of may be gone, and a module may need none. */
+  private valuesNow({ render, step }: ExecutorContext): string {
+    try {
+      return JSON.stringify(render(step.statement.spec.values ?? {}));
+    } catch (thrown) {
+      step.log('warn', `the values of this component cannot be had: ${ImsError.of(thrown).detail}`);
+      return '{}';
+    }
+  }
+
   async destroy(context: ExecutorContext): Promise<Removal> {
     const { stateDir, step } = context;
-    if (!existsSync(join(stateDir, STATE))) return { deleted: 0, left: [] };
+    if (!this.state.mayExist(stateDir)) return { deleted: 0, left: [] };
     const deleted = Number(step.outputOf('plan')?.['deleted'] ?? 0);
     if (!step.crashed) {
       if (step.outputOf('plan')?.['changed'] === true) await this.applyPlan(context, PLAN_FILE, 'destroy_failed');
@@ -133,18 +156,26 @@ export class TerraformExecutor implements Executor {
 
   /** Skipped when this artifact was initialised before: that costs 0.3 s, and a registry of providers to be reachable. */
   private async initialise(context: ExecutorContext): Promise<void> {
+    await this.initialiseOnce(context);
+    if (context.probe) return;
+    const push = (file: string) => this.terraform(context, ['state', 'push', LOCK_TIMEOUT, file], 'plan_failed');
+    await this.state.takeOver(context, push);
+  }
+
+  private async initialiseOnce(context: ExecutorContext): Promise<void> {
     const { artifactDir, image, stateDir } = context;
     // The agent decides where state is, whatever backend the module names.
-    const backend = { terraform: { backend: { local: { path: join(stateDir, STATE) } } } };
-    await writeFile(join(artifactDir, 'ims_override.tf.json'), JSON.stringify(backend));
+    const backend = this.state.backend(context);
+    await writeFile(join(artifactDir, 'ims_override.tf.json'), JSON.stringify({ terraform: { backend } }));
     if (context.probe) {
       await this.init(context);
       return;
     }
     const marker = join(stateDir, INITIALISED);
+    const initialised = `${image.digest} ${digestOf(Buffer.from(JSON.stringify(backend)))}`;
     const lock = { kept: join(stateDir, LOCK_FILE), used: join(artifactDir, LOCK_FILE) };
     const before = await readFile(marker, 'utf8').catch(() => undefined);
-    if (before === image.digest && existsSync(join(stateDir, DATA))) {
+    if (before === initialised && existsSync(join(stateDir, DATA))) {
       if (existsSync(lock.kept)) await copyFile(lock.kept, lock.used);
       return;
     }
@@ -153,7 +184,7 @@ export class TerraformExecutor implements Executor {
     await rm(lock.kept, { force: true });
     await this.init(context);
     if (existsSync(lock.used)) await copyFile(lock.used, lock.kept);
-    await writePrivate(marker, image.digest);
+    await writePrivate(marker, initialised);
   }
 
   private async init(context: ExecutorContext): Promise<void> {
@@ -223,19 +254,34 @@ export class TerraformExecutor implements Executor {
     await this.terraform(context, ['apply', '-input=false', '-no-color', LOCK_TIMEOUT, file], code, { onLine });
   }
 
+  /**
+   * Runs terraform. A lock in a bucket outlives the process that was killed with it: one that a cut run of this job left
+   * is broken, once; that of anybody else is an error, which names its holder.
+   */
   private async terraform(
+    context: ExecutorContext,
+    args: readonly string[],
+    code: ErrorCode,
+    options: RunOptions = {},
+  ): Promise<{ exitCode: number; stdout: string }> {
+    if (!this.state.isRemote || !args.includes(LOCK_TIMEOUT)) return this.run(context, args, code, options);
+    const said: string[] = [];
+    try {
+      return await this.state.running(context, () => this.run(context, args, code, { ...options, said }));
+    } catch (error) {
+      const id = await this.state.breakable(context, said);
+      if (id === undefined) throw error;
+      context.step.log('warn', `the state is locked by ${id}, which an attempt of this job has left: it is unlocked`);
+      await this.run(context, ['force-unlock', '-force', id], code);
+      return this.state.running(context, () => this.run(context, args, code, options));
+    }
+  }
+
+  private async run(
     { artifactDir, cacheDir, probe, stateDir, step, workDir }: ExecutorContext,
     args: readonly string[],
     code: ErrorCode,
-    {
-      keep = false,
-      good = [0],
-      onLine = (line) => line,
-    }: {
-      readonly keep?: boolean;
-      readonly good?: readonly number[];
-      readonly onLine?: (line: string) => string | undefined;
-    } = {},
+    { keep = false, good = [0], onLine = (line) => line, said = [] }: RunOptions = {},
   ): Promise<{ exitCode: number; stdout: string }> {
     const errors: string[] = [];
     const { exitCode, stdout = '' } = await step.run({
@@ -250,6 +296,7 @@ export class TerraformExecutor implements Executor {
       },
       timeoutMs: this.config.TERRAFORM_SECONDS * 1000,
       onLine: (line) => {
+        said.push(line);
         if (/^[\s│╷]*Error:/.test(line)) errors.push(line.replace(/^[\s│╷]*/, ''));
         return onLine(line);
       },
