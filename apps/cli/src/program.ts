@@ -43,6 +43,7 @@ function declare(finish: (code: number) => void): Command {
   const installs = () => import('./commands/installs.js');
   const jobs = () => import('./commands/jobs.js');
   const agents = () => import('./commands/agents.js');
+  const queue = () => import('./commands/queue.js');
   const app = ['--app <app>', 'id or name; default: that of vendor-cloud.yaml here, or the only one'] as const;
   const limit = ['--limit <n>', 'how many at most, or all (default 50)'] as const;
   const noWait = ['--no-wait', 'answer at once; the work goes on'] as const;
@@ -213,6 +214,9 @@ function declare(finish: (code: number) => void): Command {
   program
     .command('retry <id>')
     .description('begin again: a deployment, a job of one, or a build')
+    .option('--from <job>', 'go on where the deployment stopped, with this job and what depends on it')
+    .option('--skip <job>', 'go on where the deployment stopped, without this job; again for the next', collect)
+    .option('--reason <text>', 'recorded')
     .action(lazy(async () => (await jobs()).retry));
   program
     .command('resume <job>')
@@ -220,12 +224,54 @@ function declare(finish: (code: number) => void): Command {
     .option('--reason <text>', 'recorded')
     .action(lazy(async () => (await jobs()).resume));
 
+  program
+    .command('skip <job>')
+    .description('leave out a job that has not begun; what depends on it goes on')
+    .option('--reason <text>', 'recorded')
+    .action(lazy(async () => (await queue()).skip));
+  program
+    .command('locks')
+    .description('who holds which lock, and how many wait for it')
+    .option('--install <install>', 'of one install')
+    .option(...limit)
+    .action(lazy(async () => (await queue()).locks));
+  program
+    .command('unlock <job>')
+    .description('take the lock of a running job away')
+    .option('--reason <text>', 'recorded')
+    .action(lazy(async () => (await queue()).unlock));
+  program
+    .command('dead-letters [id]')
+    .description('messages that no service could take, and why')
+    .option(...limit)
+    .action(lazy(async () => (await queue()).deadLetters));
+  program
+    .command('redrive <id>')
+    .description('send such a message again, once')
+    .option('--reason <text>', 'recorded')
+    .action(lazy(async () => (await queue()).redrive));
+
   program.commandsGroup('Agents and tokens');
   program
     .command('agents [id]')
     .description('list agents and whether they are there')
     .option(...limit)
     .action(lazy(async () => (await agents()).agents));
+  program
+    .command('pause-agent <id>')
+    .description('let an agent take no jobs; what runs goes on')
+    .option('--note <text>', 'shown with every job that waits for it')
+    .action(lazy(async () => (await queue()).pauseAgent));
+  program
+    .command('resume-agent <id>')
+    .description('let it take jobs again')
+    .option('--note <text>', 'recorded')
+    .action(lazy(async () => (await queue()).resumeAgent));
+  program
+    .command('drain-agent <id>')
+    .description('let it take no jobs, and record when the last one has ended')
+    .option('--note <text>', 'shown with every job that waits for it')
+    .action(lazy(async () => (await queue()).drainAgent));
   program
     .command('revoke-agent <id>')
     .description('end an agent’s identity')

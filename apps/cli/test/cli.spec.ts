@@ -26,6 +26,7 @@ describe('ims', () => {
   let url: string;
   let answers: Record<string, [status: number, body: unknown]>;
   let seen: string[];
+  let bodies: string[];
   let out: string;
   let err: string;
   const before = { ...process.env };
@@ -34,6 +35,7 @@ describe('ims', () => {
     home = mkdtempSync(join(tmpdir(), 'ims-cli-'));
     server = createServer((request, response) => {
       seen.push(`${request.method} ${request.url} ${request.headers.authorization ?? ''}`);
+      request.setEncoding('utf8').on('data', (text: string) => bodies.push(text));
       const missing: [number, unknown] = [
         404,
         { code: 'not_found', detail: 'no', next: 'Check the id.', request_id: 'r' },
@@ -52,7 +54,7 @@ describe('ims', () => {
   });
   beforeEach(() => {
     process.env = { PATH: before['PATH'], XDG_CONFIG_HOME: home, NO_COLOR: '1', IMS_URL: url, IMS_API_KEY: 'k' };
-    [answers, seen, out, err] = [{}, [], '', ''];
+    [answers, seen, bodies, out, err] = [{}, [], [], '', ''];
     jest.spyOn(process.stdout, 'write').mockImplementation((text) => ((out += String(text)), true));
     jest.spyOn(process.stderr, 'write').mockImplementation((text) => ((err += String(text)), true));
   });
@@ -92,6 +94,44 @@ describe('ims', () => {
     delete process.env['IMS_URL'];
     expect(await ims('apps')).toBe(3);
     expect(out).not.toMatch(/✗/);
+  });
+
+  it('pauses agents, frees locks, leaves jobs out, goes on where a deployment stopped, sends dead letters again', async () => {
+    const lock = { name: 'component:db', job_id: 'job_1', taken_at: '2026-01-01T00:00:00Z', waiting: 2 };
+    const letter = { id: 'ded_1', status: 'open', contract: 'job.result/1', code: 'internal', cause: 'no such job' };
+    answers = {
+      'POST /v1/agents/agt_1/pause': [200, { id: 'agt_1' }],
+      'POST /v1/agents/agt_1/resume': [200, { id: 'agt_1' }],
+      'POST /v1/agents/agt_1/drain': [200, { id: 'agt_1', running: 3 }],
+      'GET /v1/locks': [200, { data: [lock] }],
+      'GET /v1/jobs/job_1': [200, { id: 'job_1', status: 'running' }],
+      'POST /v1/jobs/job_1/unlock': [202, { id: 'job_1' }],
+      'POST /v1/jobs/job_1/skip': [202, { id: 'job_1' }],
+      'GET /v1/deployments/dep_1': [200, { id: 'dep_1', install_id: 'ins_1', kind: 'deploy' }],
+      'POST /v1/deployments/dep_1/retry': [202, { id: 'dep_2' }],
+      'GET /v1/dead-letters': [200, { data: [{ ...letter, at: '2026-01-01T00:00:00Z' }] }],
+      'POST /v1/dead-letters/ded_1/redrive': [202, { id: 'ded_1' }],
+    };
+    for (const [line, told] of [
+      ['pause-agent agt_1 --note reboot', /agt_1 takes no jobs now/],
+      ['resume-agent agt_1', /agt_1 takes jobs again/],
+      ['drain-agent agt_1', /3 still run/],
+      ['locks', /component:db +job_1 .* 2/],
+      ['unlock job_1 --reason stuck', /free when its lease is over/],
+      ['skip job_1', /left out/],
+      ['retry dep_1 --from job_1 --skip job_2 --skip job_3', /dep_2/],
+      ['dead-letters', /ded_1 .*internal: no such job/],
+      ['redrive ded_1', /sent again/],
+    ] as const) {
+      [out, err, bodies] = ['', '', []];
+      expect([line, await ims(...line.split(' ')), err.includes('✗')]).toEqual([line, 0, false]);
+      expect(out + err).toMatch(told);
+      if (line.startsWith('pause')) expect(bodies).toEqual([JSON.stringify({ note: 'reboot' })]);
+      if (line.startsWith('unlock')) expect(bodies).toEqual([JSON.stringify({ reason: 'stuck' })]);
+      if (line.startsWith('retry'))
+        expect(bodies).toEqual([JSON.stringify({ from: 'job_1', skip: ['job_2', 'job_3'] })]);
+    }
+    expect(seen.filter((line) => line.startsWith('POST'))).toHaveLength(7);
   });
 
   it('prints data to stdout in the format that is asked for, exact outside of tables', async () => {

@@ -158,8 +158,15 @@ export async function resume(session: Session, [ref]: [string], { reason }: Reas
   return codeOf('ok');
 }
 
-/** Begins again what has failed: the deployment of a deployment or job, or the build of a build job. */
-export async function retry(session: Session, [ref]: [string]): Promise<number> {
+/**
+ * Begins again what has failed: the deployment of a deployment or job, or the build of a build job. With `from` or `skip`
+ * only what has not succeeded, by the values of the first try.
+ */
+export async function retry(
+  session: Session,
+  [ref]: [string],
+  { from, skip, reason }: { readonly from?: string; readonly skip?: readonly string[]; readonly reason?: string },
+): Promise<number> {
   const { client, terminal } = session;
   const job = ref.startsWith('dep_') ? undefined : await new Find(client).job(ref);
   if (job !== undefined && !isFinal(job))
@@ -178,10 +185,14 @@ export async function retry(session: Session, [ref]: [string]): Promise<number> 
   const { install_id, kind, release_id, rollback } = await client.get('/v1/deployments/{deployment_id}', {
     params: { path: { deployment_id: id } },
   });
-  if (kind === 'work') {
+  if (kind === 'work' || from !== undefined || skip !== undefined) {
     const again = await client.post('/v1/deployments/{deployment_id}/retry', {
       params: { path: { deployment_id: id } },
-      body: {},
+      body: {
+        ...(from === undefined ? {} : { from }),
+        ...(skip === undefined ? {} : { skip: [...skip] }),
+        ...(reason === undefined ? {} : { reason }),
+      },
     });
     terminal.data(again.id);
     terminal.hint('watch it:', `ims watch ${again.id}`);
