@@ -247,6 +247,18 @@ describe('who may call what', () => {
 
   it('records who did what from where, refusals too, for its own vendor alone, and nobody can change it', async () => {
     const { body: made } = await makeKey({ name: 'watched', role: 'read_only' });
+    // What PostgreSQL cannot store must not keep a deed out of the record.
+    const unstorable = { name: '\0 \\u0000 \ud800', role: 'nobody' };
+    for (const path of ['/v1/apps', '/v1/api-keys']) {
+      expect((await gateway.send('POST', path, { key: made.api_key, body: unstorable })).status).toBe(403);
+    }
+    const kept = await gateway.send<{ data: Record<string, unknown>[] }>('GET', '/v1/audit?limit=2', {
+      key: vendorKey,
+    });
+    expect(kept.body.data.map(({ request }) => request)).toEqual(
+      [1, 2].map(() => ({ name: '\ufffd \\u0000 \ufffd', role: 'nobody' })),
+    );
+    expect(await makeKey({ name: 'a\0b', role: 'ci' })).toMatchObject({ status: 201, body: { name: 'a\ufffdb' } });
     const refused = await gateway.send('POST', '/v1/apps', { key: made.api_key, body: { name: 'shop' } });
     const records = await gateway.send<{ data: Record<string, unknown>[]; next_cursor?: string }>(
       'GET',
@@ -263,6 +275,7 @@ describe('who may call what', () => {
       request_id: refused.headers.get('x-request-id'),
     });
     expect(records.body.data[1]).toMatchObject({ action: 'createScopedApiKey', status: 201 });
+    expect((await gateway.send('GET', '/v1/audit?actor=%00', { key: vendorKey })).status).toBe(422);
     expect(JSON.stringify(records.body)).not.toContain(made.api_key);
     expect(records.body.next_cursor).toBeDefined();
     const other = await gateway.send('GET', '/v1/audit', { key: await gateway.keyFor(newId('vendor')) });

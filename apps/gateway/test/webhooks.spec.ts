@@ -230,6 +230,8 @@ describe('webhooks', () => {
     }
     await expect(post(url, '{}', {}, options)).rejects.toThrow(/https/);
     expect(received).toEqual([]);
+    const odd = await create({ events: null, enabled: null, description: 'a\0b' });
+    expect(odd).toMatchObject({ events: ['*'], enabled: true, description: 'a\ufffdb' });
     for (const bad of [{ url: 'https://a:b@example.com' }, { url: 'ftp://example.com' }, { url, events: ['job'] }]) {
       expect((await send('POST', '/v1/webhooks', bad)).status).toBe(422);
     }

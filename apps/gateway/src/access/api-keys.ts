@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { ImsError, type KeyId, type VendorId } from '#contracts';
-import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
+import { Database, decodeCursor, limitOf, pageOf, storableText } from '#persistence';
 import { mintApiKey, sameSecret } from './api-key.js';
 import { type Role } from './roles.js';
 
@@ -63,7 +63,7 @@ export class ApiKeys {
       `INSERT INTO api_keys (id, vendor_id, secret_hash, name, role, created_by, expires_at)
        VALUES ($1, $2, $3, $4, $5, $6, $7)
        ON CONFLICT (id) DO UPDATE SET secret_hash = excluded.secret_hash WHERE api_keys.vendor_id = excluded.vendor_id`,
-      [id, vendorId, secretHash, wish.name, wish.role, wish.createdBy, wish.expiresAt ?? null],
+      [id, vendorId, secretHash, storableText(wish.name), wish.role, wish.createdBy, wish.expiresAt ?? null],
     );
     this.cache.delete(id);
     return text;

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { type FastifyRequest } from 'fastify';
 import { newId, type JsonObject, type VendorId } from '#contracts';
 import { createLogger, currentContext } from '#platform';
-import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
+import { Database, decodeCursor, limitOf, pageOf, storableJson } from '#persistence';
 import { type Caller } from '../edge/ask.js';
 
 /** Of a body or an answer so much is kept. */
@@ -101,8 +101,13 @@ export class Audit {
 /** JSON text of an object; of one that is too large its size alone. */
 function bounded(value: unknown): string | null {
   if (typeof value !== 'object' || value === null) return null;
-  const text = JSON.stringify(value).replaceAll('\\u0000', '');
-  return text.length <= MAX_BYTES ? text : JSON.stringify({ omitted_bytes: text.length });
+  try {
+    // What PostgreSQL refuses to store is replaced, or such a text would keep a deed out of the audit.
+    const text = JSON.stringify(storableJson(value as JsonObject));
+    return text.length <= MAX_BYTES ? text : JSON.stringify({ omitted_bytes: text.length });
+  } catch {
+    return JSON.stringify({ omitted: 'nested too deeply' });
+  }
 }
 
 const plain = (row: Row): JsonObject =>

@@ -31,6 +31,7 @@ describe('reading a request', () => {
     expect(pointersOf(() => parseBody(undefined, [1]))).toEqual(['']);
     expect(parseBody(undefined, {})).toEqual({});
     expect(pointersOf(() => parseQuery(PageQuery, { limit: ['1', '2'] }))).toEqual(['/limit']);
+    expect(pointersOf(() => parseQuery(PageQuery, { cursor: 'a\0b' }))).toEqual(['/cursor']);
   });
 
   it('survives any query string', () => {

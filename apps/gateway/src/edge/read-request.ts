@@ -32,6 +32,9 @@ export function parseQuery(type: Class<object> | undefined, raw: unknown): objec
   if (type === undefined) return parseNothing(Object.fromEntries(given));
   const twice = given.filter(([, value]) => Array.isArray(value));
   if (twice.length > 0) throw refuse(twice.map(([name]) => [pointerTo(name), 'is given twice']));
+  // PostgreSQL knows no such text, so it can name nothing; in a body a string with NUL may be a value, and is cleaned.
+  const nul = given.filter(([, value]) => typeof value === 'string' && value.includes('\0'));
+  if (nul.length > 0) throw refuse(nul.map(([name]) => [pointerTo(name), 'must not contain NUL']));
   return parse(type, Object.fromEntries(given.map(([name, value]) => [name, convert(type, name, value)])), 'strict');
 }
 

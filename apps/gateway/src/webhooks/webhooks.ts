@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { ImsError, LIMITS, type VendorId, type WebhookId } from '#contracts';
-import { Database, decodeCursor, limitOf, pageOf } from '#persistence';
+import { Database, decodeCursor, limitOf, pageOf, storableText } from '#persistence';
 import { GatewayConfig } from '../config.js';
 import { checkEndpoint } from './post.js';
 import { type Webhook, type WebhookPage, type WebhookSettings, type WebhookWithSecret } from './shapes.js';
@@ -41,7 +41,7 @@ export class Webhooks {
   /** The same id again (a repeated request) gets a new secret: the first answer was lost, and nobody knows the old one. */
   async create(vendorId: VendorId, id: WebhookId, settings: WebhookSettings): Promise<WebhookWithSecret> {
     this.check(settings);
-    const { url, events = ['*'], description = null, enabled = true } = settings;
+    const { url, events, description, enabled } = storable(settings);
     const secret = randomBytes(SECRET_BYTES);
     const made = await this.database.query<Row>(
       `INSERT INTO webhooks (id, vendor_id, url, events, description, enabled, sealed_secret)
@@ -80,7 +80,7 @@ export class Webhooks {
     const row = await this.row(vendorId, id);
     if (!isKnown(factsOf(row))) throw new ImsError('precondition_failed');
     this.check(settings);
-    const { url, events = ['*'], description = null, enabled = true } = settings;
+    const { url, events, description, enabled } = storable(settings);
     const [changed] = await this.database.query<Row>(
       `UPDATE webhooks SET url = $4, events = $5, description = $6, enabled = $7, disabled_reason = NULL,
               failing_since = CASE WHEN $7 AND NOT enabled THEN NULL ELSE failing_since END, version = version + 1
@@ -132,9 +132,9 @@ export class Webhooks {
     return Buffer.concat([nonce, cipher.getAuthTag(), sealed]);
   }
 
-  private check({ url, events = [] }: WebhookSettings): void {
+  private check({ url, events }: WebhookSettings): void {
     checkEndpoint(url, this.config.WEBHOOK_PRIVATE_ADDRESSES);
-    const bad = events.findIndex((filter) => !/^(\*|[a-z_]+\.(\*|[a-z_]+))$/.test(filter));
+    const bad = (events ?? []).findIndex((filter) => !/^(\*|[a-z_]+\.(\*|[a-z_]+))$/.test(filter));
     if (bad < 0) return;
     const message = 'must be like job.failed, job.* or *';
     throw new ImsError('invalid_request', `/events/${bad} ${message}`, [{ pointer: `/events/${bad}`, message }]);
@@ -150,6 +150,13 @@ export class Webhooks {
   }
 }
 
+/** With its defaults; a field that is null counts as one that is not there. */
+const storable = ({ url, events, description, enabled }: WebhookSettings) => ({
+  url: new URL(url).href,
+  events: events ?? ['*'],
+  description: storableText(description ?? '') || null,
+  enabled: enabled ?? true,
+});
 const missing = (id: WebhookId): ImsError => new ImsError('not_found', `there is no webhook ${id}`);
 const shown = (secret: Buffer): string => `whsec_${secret.toString('base64')}`;
 const factsOf = (row: Row): Webhook => ({
