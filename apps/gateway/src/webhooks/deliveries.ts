@@ -172,10 +172,10 @@ export class Deliveries implements OnModuleInit {
     eventId: EventId | null = null,
   ): Promise<DeliveryId> {
     const id = newId('delivery');
-    // A webhook that was deleted meanwhile wants nothing more.
+    // A webhook that was deleted meanwhile wants nothing more; the lock waits for a deletion that is under way.
     await this.database.query(
       `INSERT INTO webhook_deliveries (id, webhook_id, vendor_id, event_id, event_type, payload, next_attempt_at)
-       SELECT $1, id, $3, $4, $5, $6, now() FROM webhooks WHERE id = $2 ON CONFLICT DO NOTHING`,
+       SELECT $1, id, $3, $4, $5, $6, now() FROM webhooks WHERE id = $2 FOR KEY SHARE ON CONFLICT DO NOTHING`,
       [id, webhookId, vendorId, eventId, type, JSON.stringify(payload)],
     );
     this.look();
