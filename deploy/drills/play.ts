@@ -94,7 +94,7 @@ export class Play {
 export async function until<T>(
   what: string,
   look: () => T | Promise<T>,
-  limitMs = 60_000,
+  limitMs = 120_000,
 ): Promise<Exclude<T, undefined | false>> {
   const end = performance.now() + limitMs;
   for (;;) {
