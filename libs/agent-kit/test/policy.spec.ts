@@ -267,7 +267,10 @@ describe('a policy file', () => {
     expect(scheduler.policies[1]).toMatchObject({
       allow: { jobs: ['sync'] },
       file: {
-        faults: ['3: /mood unknown field', '2: /allow/jobs must be a list of build, sync, apply, destroy, observe'],
+        faults: [
+          '3: /mood unknown field',
+          '2: /allow/jobs must be a list of build, sync, apply, destroy, observe, noop',
+        ],
       },
     });
     const job = await scheduler.offer(...steps());

@@ -56,6 +56,7 @@ test('all services at once make the same streams and every durable of all of the
     'job_scheduler_events',
     'telemetry_events',
     'telemetry_logs',
+    'gateway_facts',
     'telemetry_facts',
   ]);
   for (const { stream, name, filters } of declaredConsumers()) {

@@ -163,11 +163,16 @@ export class RegistryClient {
       });
     // distribution 2.8 writes a blob's link in place: while another client uploads the same blob (the empty
     // configuration, say), a manifest that needs it is refused for a moment. Seen with five at once on a busy machine.
-    const response = await put().catch(async (error: unknown) => {
-      if (!(error instanceof ImsError) || error.code !== 'artifact_missing') throw error;
-      await backOff(this.session.policy, 2, error, call.signal);
-      return put();
-    });
+    let response: HttpResponse | undefined;
+    for (let failures = 1; response === undefined; failures += 1) {
+      response = await put().catch(async (error: unknown) => {
+        const tryAgain =
+          error instanceof ImsError && error.code === 'artifact_missing' && failures < this.session.policy.attempts;
+        if (!tryAgain) throw error;
+        await backOff(this.session.policy, failures + 1, error, call.signal);
+        return undefined;
+      });
+    }
     await discardBody(response);
     const stored = response.headers['docker-content-digest'];
     if (typeof stored === 'string' && stored !== descriptor.digest) {
