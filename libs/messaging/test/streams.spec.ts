@@ -252,8 +252,8 @@ describe('delivery', () => {
     const body = JSON.stringify(report(job, 'pull'));
     const given = { [HEADERS.requestId]: 'req-from-outbox' };
     const publisher = app.get(RawPublisher);
-    // Its own subjects only: the scheduler sends events of an agent again, but never its logs.
-    await expect(publisher.publish(`ims.v1.logs.${agent}.${job}`, given, body, 'id-1')).rejects.toMatchObject({
+    // What contracts name only. (It may say again what any stream carries: dead letters are sent again by it.)
+    await expect(publisher.publish(`ims.v1.events.${agent}.${job}.other`, given, body, 'id-1')).rejects.toMatchObject({
       code: 'forbidden',
     });
     await publisher.publish(`ims.v1.facts.${newId('vendor')}._.recorded`, given, body, 'id-1');
