@@ -19,7 +19,11 @@ import {
 } from '../../deploy/local/shop.js';
 
 const { values: flags } = parseArgs({
-  options: { rounds: { type: 'string', default: '5' }, goal: { type: 'string', default: '500' } },
+  options: {
+    rounds: { type: 'string', default: '5' },
+    goal: { type: 'string', default: '500' },
+    timeline: { type: 'boolean', default: false },
+  },
 });
 const ROUNDS = Number(flags.rounds);
 const GOAL_MS = Number(flags.goal);
@@ -45,6 +49,20 @@ function roundOf(what: string, { created_at, finished_at }: Deployment, historie
   return { what, wallMs, toolMs, transferMs, restMs: wallMs - toolMs - transferMs };
 }
 
+/** When each job was granted, its steps began and it ended, in milliseconds from the request. */
+function timeline({ created_at }: Deployment, histories: readonly JobHistory[]): void {
+  const at = (time: string | null | undefined): number => Date.parse(time ?? '') - Date.parse(created_at);
+  const rows = histories.map(({ job, attempts }) => [
+    `${job.kind} ${job.component.name}`,
+    String(at(attempts[0]?.granted_at)),
+    (attempts[0]?.steps ?? [])
+      .map(({ name, started_at, duration_ms, tool_ms }) => `${name} ${at(started_at)}+${duration_ms}(${tool_ms})`)
+      .join('  '),
+    String(at(job.finished_at)),
+  ]);
+  screen.table(['job', 'granted', 'step start+length(tool)', 'ended'], rows);
+}
+
 const dir = mkdtempSync(join(tmpdir(), 'vendor-cloud-bench-'));
 // PostgreSQL runs as a user of its own, who has to reach its data.
 chmodSync(dir, 0o755);
@@ -68,6 +86,7 @@ try {
   for (let round = 0; round <= ROUNDS; round += 1) {
     const from = await deploy(rest, install, { kind: 'deploy', release_id: release.id }, QUIET);
     rounds.push(roundOf(round === 0 ? 'first' : 'anew', from.deployment, from.histories));
+    if (flags.timeline) timeline(from.deployment, from.histories);
     const same = await deploy(rest, install, { kind: 'deploy', release_id: release.id }, QUIET);
     rounds.push(roundOf(round === 0 ? 'first again' : 'again', same.deployment, same.histories));
     const { deployment } = await deploy(rest, install, { kind: 'teardown' }, QUIET);
