@@ -199,8 +199,8 @@ describe('cancel', () => {
 describe('a lease that is not renewed', () => {
   it('ends the work before it ends, and nothing is reported', async () => {
     // Enough margin for a machine on which other tests run.
-    scheduler.leaseMs = 3_000;
-    await lab.startAgent({ leaseTimes: { beatMs: 150, marginMs: 1_500 } });
+    scheduler.leaseMs = 6_000;
+    await lab.startAgent({ leaseTimes: { beatMs: 150, marginMs: 4_000 } });
     const job = await scheduler.offer({ name: 'first', script: STUBBORN });
     const pids = await stubbornPids(scheduler, job);
     scheduler.muteRenewals = true;
