@@ -20,7 +20,8 @@ export default {
   runtime: '<rootDir>/test/jest/runtime.mjs',
   testEnvironment: '<rootDir>/test/jest/environment.mjs',
   testSequencer: '<rootDir>/test/jest/sequencer.mjs',
-  testTimeout: 60_000,
+  // Tests wait for conditions; this is for the slowest of machines, with all of it under way at once.
+  testTimeout: 180_000,
   // Each worker may start servers of its own; more workers than cores only makes them wait for one another.
   maxWorkers: Math.max(2, Math.min(4, os.availableParallelism())),
 };

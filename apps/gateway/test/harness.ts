@@ -155,7 +155,7 @@ export class Peer {
 }
 
 /** Resolves when the condition holds; rejects, naming it, after the time. */
-export async function until(what: string, condition: () => boolean, withinMs = 30_000): Promise<void> {
+export async function until(what: string, condition: () => boolean, withinMs = 90_000): Promise<void> {
   const end = performance.now() + withinMs;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`not within ${withinMs} ms: ${what}`);

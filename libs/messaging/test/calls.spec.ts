@@ -87,7 +87,7 @@ async function agentBus(agent: string, url = nats.url): Promise<Bus> {
 }
 
 async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const endMs = performance.now() + 30_000;
+  const endMs = performance.now() + 90_000;
   while (!(await condition())) {
     if (performance.now() > endMs) throw new Error(`not within 30 s: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));

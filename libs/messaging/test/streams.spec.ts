@@ -130,7 +130,7 @@ const report = (job: JobId, name: string): StepReport => ({
   steps: [{ name, status: 'done', started_at: '2026-01-01T00:00:00.000Z' }],
 });
 
-async function until(condition: () => boolean | Promise<boolean>, what: string, ms = 30_000): Promise<void> {
+async function until(condition: () => boolean | Promise<boolean>, what: string, ms = 90_000): Promise<void> {
   const endMs = performance.now() + ms;
   while (!(await condition())) {
     if (performance.now() > endMs) throw new Error(`not within ${ms} ms: ${what}`);
