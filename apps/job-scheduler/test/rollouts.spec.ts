@@ -186,7 +186,7 @@ describe('two dozen installs', () => {
     expect(await codeOf(change(rollout, 'resume'))).toBe('conflict');
     const { data } = await world.gateway.call(listRollouts, { vendor_id: shop.vendor, status: 'cancelled' });
     expect(data.map(({ id }) => id)).toEqual([rollout.id]);
-  }, 60_000);
+  }, 180_000);
 
   const idOf = async (name: string): Promise<string> => {
     const [row] = await world.sql<{ id: string }>('SELECT id FROM installs WHERE name = $1', [name]);

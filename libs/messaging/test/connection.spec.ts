@@ -119,7 +119,7 @@ describe('a connection', () => {
     expect(sockets.length - tries).toBeLessThanOrEqual(1);
     for (const socket of sockets) socket.destroy();
     silent.close();
-  }, 30_000);
+  }, 180_000);
 });
 
 describe('through a proxy', () => {
