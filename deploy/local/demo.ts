@@ -6,7 +6,7 @@ import { type Job, type Release } from '#contracts';
 import { PROJECT_ROOT, requireTool, ToolMissing } from '#stack';
 import { AGENT_TOOLS, startBuildAgent, startCustomer, type Customer } from './agents.js';
 import { startPlatform, type Platform } from './platform.js';
-import { jobMs, toolSpans, transferSpans, unionMs, type JobHistory } from './progress.js';
+import { jobMs, timeShares, type JobHistory } from './progress.js';
 import { RestProblem, type RestClient } from './rest.js';
 import { screen } from './screen.js';
 import {
@@ -116,12 +116,10 @@ async function runMainJob(
   screen.title(`Deploy release ${release.version}`);
   const { deployment, histories } = await deploy(rest, install, { kind: 'deploy', release_id: release.id }, tell);
   report(release, builds, histories);
-  const wallMs = Date.parse(deployment.finished_at ?? deployment.created_at) - Date.parse(deployment.created_at);
-  const toolMs = unionMs(toolSpans(histories));
-  const transferMs = unionMs([...toolSpans(histories), ...transferSpans(histories)]) - toolMs;
+  const { wallMs, toolMs, transferMs, restMs } = timeShares(deployment, histories);
   screen.note(
     `\n  deployment ${deployment.status} in ${screen.seconds(wallMs)}: ${screen.seconds(toolMs)} in terraform and kubectl, ` +
-      `${transferMs} ms copying between registries, ${Math.max(0, wallMs - toolMs - transferMs)} ms orchestration`,
+      `${transferMs} ms copying between registries, ${Math.max(0, restMs)} ms orchestration`,
   );
   return { rest, succeeded: deployment.status === 'succeeded', installId: install.id, deploymentId: deployment.id };
 }

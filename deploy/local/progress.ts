@@ -1,4 +1,4 @@
-import { type Attempt, type Job } from '#contracts';
+import { type Attempt, type Deployment, type Job } from '#contracts';
 import { type RestClient } from './rest.js';
 
 const FINAL: readonly Job['status'][] = ['succeeded', 'failed', 'cancelled', 'skipped'];
@@ -47,7 +47,7 @@ export async function followJobs(
 }
 
 /** Total length of the union of time spans, in milliseconds: two tools that run at the same time count once. */
-export function unionMs(spans: readonly { from: number; to: number }[]): number {
+function unionMs(spans: readonly { from: number; to: number }[]): number {
   let total = 0;
   let end = -Infinity;
   for (const { from, to } of [...spans].sort((a, b) => a.from - b.from)) {
@@ -58,7 +58,7 @@ export function unionMs(spans: readonly { from: number; to: number }[]): number 
 }
 
 /** The spans in which a job's steps waited for other programs (terraform, kubectl, buildah …). */
-export function toolSpans(histories: readonly JobHistory[]): { from: number; to: number }[] {
+function toolSpans(histories: readonly JobHistory[]): { from: number; to: number }[] {
   return histories.flatMap(({ attempts }) =>
     attempts.flatMap(({ steps }) =>
       steps
@@ -69,7 +69,7 @@ export function toolSpans(histories: readonly JobHistory[]): { from: number; to:
 }
 
 /** The spans in which bytes moved between registries. */
-export function transferSpans(histories: readonly JobHistory[]): { from: number; to: number }[] {
+function transferSpans(histories: readonly JobHistory[]): { from: number; to: number }[] {
   return histories.flatMap(({ attempts }) =>
     attempts.flatMap(({ steps }) =>
       steps.flatMap(({ started_at: startedAt, duration_ms: durationMs = 0, detail }) => {
@@ -79,6 +79,23 @@ export function transferSpans(histories: readonly JobHistory[]): { from: number;
       }),
     ),
   );
+}
+
+/** Where the time of a deployment that has ended went, in milliseconds; `restMs` is what orchestration took. */
+export interface TimeShares {
+  readonly wallMs: number;
+  readonly toolMs: number;
+  readonly transferMs: number;
+  readonly restMs: number;
+}
+
+/** From the request that made the deployment to its end, as the API has both; tools and copying at one time count once. */
+export function timeShares(deployment: Deployment, histories: readonly JobHistory[]): TimeShares {
+  const { created_at: from, finished_at: to = from } = deployment;
+  const wallMs = Date.parse(to) - Date.parse(from);
+  const toolMs = unionMs(toolSpans(histories));
+  const transferMs = unionMs([...toolSpans(histories), ...transferSpans(histories)]) - toolMs;
+  return { wallMs, toolMs, transferMs, restMs: wallMs - toolMs - transferMs };
 }
 
 /** Milliseconds from the start of the first attempt of a job to the end of its last. */

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { copyArtifact, pushArtifact, RegistryClient } from '#oci';
 import { requireTool, startRegistry, type ToolName } from '#stack';
+import { median } from './median.js';
 
 /**
  * Registry to registry, beside the tools that people know, in one run: one image of 500 MB in 8 layers, and 100 small
@@ -187,7 +188,6 @@ async function filled(
 }
 
 function report(what: string, seen: ReadonlyMap<string, readonly Copied[]>): void {
-  const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
   console.log(`${what}; medians of ${options.rounds} rounds, peak of resident memory`);
   for (const [name, all] of seen) {
     const ms = median(all.map((each) => each.ms));

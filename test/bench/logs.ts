@@ -25,6 +25,7 @@ import { JobLogs } from '../../apps/gateway/src/live/job-logs.js';
 import { Wakeups } from '../../apps/gateway/src/live/wakeups.js';
 import { TelemetryConfig } from '../../apps/telemetry/src/config.js';
 import { startTelemetry } from '../../apps/telemetry/src/telemetry.module.js';
+import { median } from './median.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -44,7 +45,6 @@ const SECONDS = Number(flags.seconds);
 const READERS = Number(flags.readers);
 const AGENT: AgentId = newId('agent');
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 const quantile = (values: readonly number[], q: number): number =>
   [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0;
 

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { type Deployment, type Release } from '#contracts';
 import { startBuildAgent, startCustomer } from '../../deploy/local/agents.js';
 import { startPlatform } from '../../deploy/local/platform.js';
-import { toolSpans, transferSpans, unionMs, type JobHistory } from '../../deploy/local/progress.js';
+import { timeShares, type JobHistory, type TimeShares } from '../../deploy/local/progress.js';
 import { screen } from '../../deploy/local/screen.js';
 import {
   buildAll,
@@ -17,6 +17,7 @@ import {
   shopProduct,
   vendorOf,
 } from '../../deploy/local/shop.js';
+import { median } from './median.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -31,22 +32,8 @@ const GOAL_MS = Number(flags.goal);
 const COMPONENTS = ['database', 'web', 'migrate'];
 const QUIET = { step: () => undefined, end: () => undefined };
 
-interface Round {
+interface Round extends TimeShares {
   readonly what: string;
-  readonly wallMs: number;
-  readonly toolMs: number;
-  readonly transferMs: number;
-  readonly restMs: number;
-}
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
-
-/** What a deployment took beside its tools: from the request that made it to its end, as PostgreSQL has both. */
-function roundOf(what: string, { created_at, finished_at }: Deployment, histories: readonly JobHistory[]): Round {
-  const wallMs = Date.parse(finished_at ?? '') - Date.parse(created_at);
-  const toolMs = unionMs(toolSpans(histories));
-  const transferMs = unionMs([...toolSpans(histories), ...transferSpans(histories)]) - toolMs;
-  return { what, wallMs, toolMs, transferMs, restMs: wallMs - toolMs - transferMs };
 }
 
 /** When each job was granted, its steps began and it ended, in milliseconds from the request. */
@@ -85,10 +72,10 @@ try {
   const rounds: Round[] = [];
   for (let round = 0; round <= ROUNDS; round += 1) {
     const from = await deploy(rest, install, { kind: 'deploy', release_id: release.id }, QUIET);
-    rounds.push(roundOf(round === 0 ? 'first' : 'anew', from.deployment, from.histories));
+    rounds.push({ what: round === 0 ? 'first' : 'anew', ...timeShares(from.deployment, from.histories) });
     if (flags.timeline) timeline(from.deployment, from.histories);
     const same = await deploy(rest, install, { kind: 'deploy', release_id: release.id }, QUIET);
-    rounds.push(roundOf(round === 0 ? 'first again' : 'again', same.deployment, same.histories));
+    rounds.push({ what: round === 0 ? 'first again' : 'again', ...timeShares(same.deployment, same.histories) });
     const { deployment } = await deploy(rest, install, { kind: 'teardown' }, QUIET);
     for (const { status } of [from.deployment, same.deployment, deployment])
       if (status !== 'succeeded') throw new Error(`a deployment ${status}`);

@@ -12,6 +12,7 @@ import { MIGRATIONS } from '../../apps/registry-token/src/migrations.js';
 import { Presentations } from '../../apps/registry-token/src/presentations.js';
 import { secretHash } from '../../apps/registry-token/src/token-row.js';
 import { TamperedJobs } from '../../apps/registry-token/src/tampering.js';
+import { median } from './median.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -29,8 +30,6 @@ const ROUNDS = Number(flags.rounds);
 const INSTALLS = Number(flags.installs);
 const HASH_KEY = 'k'.repeat(32);
 const SECRET = 's'.repeat(43);
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 
 /** Calls the work from so many callers for a round; calls a second. */
 async function rate(callers: number, work: () => Promise<boolean>): Promise<number> {

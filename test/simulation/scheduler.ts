@@ -11,6 +11,7 @@ import {
 import {
   decideJob,
   deploymentMachine,
+  factOf,
   jobMachine,
   judgeRenewal,
   planDeploy,
@@ -258,7 +259,7 @@ export class ModelScheduler {
       }
     }
     const lease = data.lease_until === undefined ? {} : { lease_until: data.lease_until };
-    this.fact(typeOf(event, before.status, job.state.status), job, {
+    this.fact(factOf(event, before.status, job.state.status), job, {
       attempt: job.state.attempt,
       status: job.state.status,
       ...lease,
@@ -289,37 +290,5 @@ export class ModelScheduler {
 
   private fact(type: string, job: ModelJob, data: JsonObject): void {
     this.facts.push({ type, at: this.clock.now, job: job.id, deployment: job.deployment, data });
-  }
-}
-
-/** The name of what happened, as the scheduler's facts have it. */
-function typeOf(event: JobEvent, before: JobStatus, after: JobStatus): string {
-  switch (event.type) {
-    case 'claim':
-      return 'job.granted';
-    case 'dependencies_succeeded':
-      return 'job.offered';
-    case 'lease_ended':
-      return before === 'cancelling' ? 'job.cancelled' : 'job.lost';
-    case 'result':
-      if (event.outcome === 'deferred' && after === 'queued') return 'job.deferred';
-      return jobMachine.isFinal(after) ? `job.${after}` : 'job.retrying';
-    case 'hold':
-      return 'job.held';
-    case 'resume':
-    case 'lift':
-    case 'approved':
-      return 'job.hold_lifted';
-    case 'hasten':
-      return 'job.hastened';
-    case 'replace':
-      return 'job.replaced';
-    case 'expire':
-      return 'job.expired';
-    case 'cancel':
-    case 'rejected':
-    case 'skip':
-    case 'dependency_failed':
-      return `job.${after}`;
   }
 }

@@ -15,6 +15,7 @@ export {
   decideJob,
   jobMachine,
   attemptMachine,
+  factOf,
   isCustomerHold,
   type Fault,
   type JobState,

@@ -350,3 +350,35 @@ const stale = (state: JobState, attempt: number): JobDecision => ({
   refusal: 'stale_attempt',
   detail: `attempt ${attempt} is not the latest, which is ${state.attempt}`,
 });
+
+/** The type of the fact that an event leaves behind: what happened to the job that was `before` and is `after` now. */
+export function factOf(event: JobEvent, before: JobStatus, after: JobStatus): string {
+  switch (event.type) {
+    case 'claim':
+      return 'job.granted';
+    case 'dependencies_succeeded':
+      return 'job.offered';
+    case 'lease_ended':
+      return before === 'cancelling' ? 'job.cancelled' : 'job.lost';
+    case 'result':
+      if (event.outcome === 'deferred' && after === 'queued') return 'job.deferred';
+      return jobMachine.isFinal(after) ? `job.${after}` : 'job.retrying';
+    case 'hold':
+      return 'job.held';
+    case 'resume':
+    case 'lift':
+    case 'approved':
+      return 'job.hold_lifted';
+    case 'hasten':
+      return 'job.hastened';
+    case 'replace':
+      return 'job.replaced';
+    case 'expire':
+      return 'job.expired';
+    case 'cancel':
+    case 'rejected':
+    case 'skip':
+    case 'dependency_failed':
+      return `job.${after}`;
+  }
+}

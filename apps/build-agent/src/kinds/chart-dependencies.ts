@@ -40,7 +40,8 @@ export async function vendorDependencies(
   const { checkout, helm, authFile } = options;
   if (seen.has(chartDir)) return;
   seen.add(chartDir);
-  const shown = join(relative(await realpath(checkout), await realpath(chartDir)), 'Chart.yaml');
+  const here = relative(await realpath(checkout), await realpath(chartDir));
+  const shown = join(here, 'Chart.yaml');
   const dependencies = await dependenciesOf(chartDir, shown);
   const charts = join(chartDir, 'charts');
   const there = await readdir(charts).catch(() => []);
@@ -50,11 +51,7 @@ export async function vendorDependencies(
     const { name, repository = '' } = dependency;
     const where = `${shown}: dependency ${name}`;
     if (isFile(repository)) {
-      const path = join(
-        relative(await realpath(checkout), await realpath(chartDir)),
-        repository.slice('file://'.length),
-      );
-      const dir = await insideOf(checkout, path);
+      const dir = await insideOf(checkout, join(here, repository.slice('file://'.length)));
       if (dir === undefined) throw new ImsError('source_invalid', `${where}: ${repository} is not in the source`);
       // Helm packs what a link points to, wherever that is.
       await tarGzDirectory(dir);

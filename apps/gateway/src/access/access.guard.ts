@@ -3,7 +3,7 @@ import { type FastifyReply, type FastifyRequest } from 'fastify';
 import { ImsError } from '#contracts';
 import { GatewayConfig } from '../config.js';
 import { keepCaller, type Caller } from '../edge/ask.js';
-import { routeOf } from '../edge/routes.js';
+import { routeOf, type RouteOptions } from '../edge/routes.js';
 import { ApiKeys } from './api-keys.js';
 import { Audit } from './audit.js';
 import { readApiKey, sameSecret, sha256 } from './api-key.js';
@@ -31,10 +31,7 @@ export class AccessGuard implements CanActivate {
     const request = http.getRequest<FastifyRequest>();
     const reply = http.getResponse<FastifyReply>();
     if (access === 'public') {
-      await this.limits.take(reply, [
-        ['requests', request.ip],
-        ...(route.rate === undefined ? [] : [[route.rate, request.ip] as Taken]),
-      ]);
+      await this.limits.take(reply, bucketsOf(route, request.ip));
       keepCaller(context, { kind: 'public' });
       return true;
     }
@@ -45,11 +42,7 @@ export class AccessGuard implements CanActivate {
       }
       throw error;
     });
-    const holder = caller.kind === 'vendor' ? caller.keyId : caller.kind;
-    await this.limits.take(reply, [
-      ['requests', holder],
-      ...(route.rate === undefined ? [] : [[route.rate, holder] as Taken]),
-    ]);
+    await this.limits.take(reply, bucketsOf(route, caller.kind === 'vendor' ? caller.keyId : caller.kind));
     if (caller.kind !== access) {
       throw new ImsError(
         'forbidden',
@@ -83,3 +76,9 @@ export class AccessGuard implements CanActivate {
     return { kind: 'vendor', ...holder, keyId: key.id };
   }
 }
+
+/** What a request of this route is counted in: everything, and its own bucket if it has one. */
+const bucketsOf = ({ rate }: Pick<RouteOptions, 'rate'>, holder: string): Taken[] => [
+  ['requests', holder],
+  ...(rate === undefined ? [] : [[rate, holder] as const]),
+];

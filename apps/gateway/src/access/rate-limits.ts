@@ -68,6 +68,7 @@ export class RateLimits {
    * Throws `rate_limited` at the first that is empty, with `Retry-After`.
    */
   async take(reply: FastifyReply, takes: readonly Taken[]): Promise<void> {
+    const policy = takes.map(([name]) => this.policy(name)).join(', ');
     const left: string[] = [];
     for (const [bucket, holder] of takes) {
       const limiter = this.limiters[bucket];
@@ -79,7 +80,7 @@ export class RateLimits {
       });
       const seconds = Math.max(1, Math.ceil(result.msBeforeNext / 1000));
       left.push(`"${bucket}";r=${result.remainingPoints};t=${seconds}`);
-      reply.header('ratelimit-policy', takes.map(([name]) => this.policy(name)).join(', '));
+      reply.header('ratelimit-policy', policy);
       reply.header('ratelimit', left.join(', '));
       if (isOver) {
         this.refusals.inc({ bucket });

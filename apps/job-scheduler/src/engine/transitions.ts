@@ -15,7 +15,7 @@ import {
 import {
   decideJob,
   deploymentMachine,
-  jobMachine,
+  factOf,
   settleDeployment,
   type JobDecision,
   type JobEffect,
@@ -161,7 +161,7 @@ export class Transitions {
       result: next.status === 'succeeded' ? cause.result : undefined,
     });
     for (const effect of effects) this.perform(change, after, effect, cause);
-    const type = factOf(event, job, next.status);
+    const type = factOf(event, job.status, next.status);
     const fault = effects.find((effect) => effect.type === 'end_attempt' || effect.type === 'ended')?.fault;
     this.fact(change, job, type, cause.actor, {
       attempt: next.attempt,
@@ -344,38 +344,6 @@ const rowOf = (job: NewJob): object => ({
   singleton: job.singleton === undefined ? null : scoped(job, job.singleton),
   lock: job.lock === undefined ? null : scoped(job, job.lock),
 });
-
-/** The name of what happened. */
-function factOf(event: JobEvent, before: JobRow, status: JobStatus): string {
-  switch (event.type) {
-    case 'claim':
-      return 'job.granted';
-    case 'dependencies_succeeded':
-      return 'job.offered';
-    case 'lease_ended':
-      return before.status === 'cancelling' ? 'job.cancelled' : 'job.lost';
-    case 'result':
-      if (event.outcome === 'deferred' && status === 'queued') return 'job.deferred';
-      return jobMachine.isFinal(status) ? `job.${status}` : 'job.retrying';
-    case 'hold':
-      return 'job.held';
-    case 'resume':
-    case 'lift':
-    case 'approved':
-      return 'job.hold_lifted';
-    case 'hasten':
-      return 'job.hastened';
-    case 'replace':
-      return 'job.replaced';
-    case 'expire':
-      return 'job.expired';
-    case 'cancel':
-    case 'rejected':
-    case 'skip':
-    case 'dependency_failed':
-      return `job.${status}`;
-  }
-}
 
 /** What a fact says of a hold: which came, or which was lifted and by what. */
 function holdData(event: JobEvent, before: JobRow): JsonObject {
